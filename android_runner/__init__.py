@@ -1,0 +1,1 @@
+"""The device runner: host session and native programs."""

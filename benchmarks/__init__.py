@@ -1,0 +1,1 @@
+"""Latency, quality, the result contract and the report."""

@@ -1,0 +1,1 @@
+"""Bundles for ONNX Runtime and ExecuTorch: graphs, exporters, runtime, parity."""

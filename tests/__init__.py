@@ -1,0 +1,1 @@
+"""The tests mirror the tree; `python -m tests` runs ruff, mypy and pytest in that order."""

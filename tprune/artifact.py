@@ -1,0 +1,287 @@
+"""A stage's result: a directory with a payload and a `manifest.json`.
+
+The payload is written to `<out>.partial`, hashed, and renamed, so that a kill at any moment
+leaves either the old artifact or the new one. A `.partial` made from the same inputs is
+continued, any other is discarded.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tprune import __version__
+from tprune.errors import ArtifactError, MachineError
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+SCRATCH = "scratch"  # inside a .partial: survives a kill, never part of the artifact
+INPUTS = "inputs.json"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished artifact directory and what its manifest says."""
+
+    path: Path
+    manifest: Mapping[str, Any]
+
+    @property
+    def kind(self) -> str:
+        """What the artifact is: corpus, model, analysis, plan, bundle, results, report."""
+        return str(self.manifest["kind"])
+
+    @property
+    def identity(self) -> str:
+        """Hash over the payload's names and hashes; equal payloads have equal identities."""
+        return _digest({name: entry["sha256"] for name, entry in self.manifest["files"].items()})
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash over what the artifact was made from; a stage is stale when it changes."""
+        return str(self.manifest["fingerprint"])
+
+
+def fingerprint(kind: str, config: Mapping[str, Any], parents: Mapping[str, Artifact]) -> str:
+    """Hash over kind, resolved config and the parents' identities."""
+    return _digest([SCHEMA, kind, config, {name: parent.identity for name, parent in parents.items()}])
+
+
+@contextmanager
+def create(
+    out: Path,
+    kind: str,
+    *,
+    config: Mapping[str, Any],
+    parents: Mapping[str, Artifact] | None = None,
+    force: bool = False,
+) -> Iterator[Path]:
+    """Yield `<out>.partial` to write the payload into; hash and rename it on a clean exit.
+
+    What is written under `scratch/` of the partial directory survives a kill and is there again
+    when the same inputs come back, but is removed before the artifact is finished. After an
+    exception the partial directory stays, for the resume, only if it holds scratch.
+
+    Args:
+        out: The artifact's directory.
+        kind: What it is.
+        config: JSON-able resolved settings that made it.
+        parents: Artifacts it was made from, by role.
+        force: Replace a finished artifact at `out`.
+
+    Raises:
+        ArtifactError: `out` exists and `force` is off, or is no artifact.
+        MachineError: The disk is full.
+    """
+    parents = parents or {}
+    _refuse_to_overwrite(out, force)
+    partial = out.with_name(out.name + ".partial")
+    inputs = {"fingerprint": fingerprint(kind, config, parents)}
+    if partial.exists() and _read_json_or_none(partial / SCRATCH / INPUTS) != inputs:
+        shutil.rmtree(partial)
+    for leftover in partial.glob("*") if partial.exists() else ():
+        if leftover.name != SCRATCH:
+            _remove(leftover)
+    with disk_space(out):
+        try:
+            (partial / SCRATCH).mkdir(parents=True, exist_ok=True)
+            write_json(partial / SCRATCH / INPUTS, inputs)
+            yield partial
+            shutil.rmtree(partial / SCRATCH)
+            write_json(partial / MANIFEST, _manifest(partial, kind, config, parents))
+            _replace(partial, out)
+        except BaseException:
+            scratch = partial / SCRATCH
+            if not scratch.exists() or [entry.name for entry in scratch.iterdir()] in ([], [INPUTS]):
+                shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+
+def read(path: Path, kind: str | None = None, *, verify: bool = True) -> Artifact:
+    """Read an artifact's manifest and compare its files with the recorded hashes.
+
+    Args:
+        path: The artifact's directory.
+        kind: The kind it has to be; None accepts any.
+        verify: Hash every file; off, only presence and size are compared.
+
+    Raises:
+        ArtifactError: Missing, no manifest, unknown schema, another kind, or damaged files.
+    """
+    if not path.exists():
+        raise ArtifactError("no such artifact", where=path, fix="check the path, or make it with `tprune run`")
+    manifest = _read_manifest(path)
+    if kind is not None and manifest["kind"] != kind:
+        raise ArtifactError("wrong kind of artifact", where=path, got=manifest["kind"], wanted=kind,
+                            fix=f"give the directory of a {kind}")
+    damaged = [problem for name, entry in manifest["files"].items()
+               if (problem := _damage(path / name, name, entry, verify))]
+    if damaged:
+        raise ArtifactError("damaged artifact", where=path, problems=damaged,
+                            fix="delete the directory and make it again")
+    return Artifact(path, manifest)
+
+
+def is_current(path: Path, expected_fingerprint: str) -> bool:
+    """Whether a finished, undamaged artifact made from these very inputs lies at `path`."""
+    if not path.exists():
+        return False
+    return read(path).fingerprint == expected_fingerprint
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write `value` as indented JSON through a temporary file, so that it is whole or absent."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False, sort_keys=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file.
+
+    Raises:
+        ArtifactError: Not there, or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise ArtifactError("no such file", where=path, fix="check the path") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ArtifactError("not valid JSON", where=path, got=str(error),
+                            fix="the file is damaged: make it again") from None
+
+
+@contextmanager
+def disk_space(out: Path) -> Iterator[None]:
+    """Turn the many ways in which a full disk shows into one MachineError."""
+    try:
+        yield
+    except Exception as error:
+        if _is_disk_full(error):
+            raise MachineError("no space left on the disk", where=out,
+                               fix="free some space or choose another --out, then run the same command again") from None
+        raise
+
+
+def sha256(path: Path) -> str:
+    """Hash a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@cache
+def git_state() -> dict[str, Any]:
+    """Commit and dirty flag of the source tree tprune runs from; nulls outside a checkout."""
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", "-C", str(Path(__file__).resolve().parent), *arguments],
+                              capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "dirty": None}
+
+
+def made_by() -> dict[str, Any]:
+    """Version, commit and command, as recorded in manifests and result rows."""
+    return {"tprune": __version__, **git_state(), "command": [Path(sys.argv[0]).name, *sys.argv[1:]]}
+
+
+def _manifest(root: Path, kind: str, config: Mapping[str, Any], parents: Mapping[str, Artifact]) -> dict[str, Any]:
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    return {
+        "schema": SCHEMA,
+        "kind": kind,
+        "fingerprint": fingerprint(kind, config, parents),
+        "made_by": made_by(),
+        "parents": {name: {"kind": parent.kind, "identity": parent.identity} for name, parent in parents.items()},
+        "config": config,
+        "files": {str(path.relative_to(root)): {"sha256": sha256(path), "bytes": path.stat().st_size}
+                  for path in files},
+        "environment": {"python": platform.python_version(), "machine": platform.machine(),
+                        "system": platform.system()},
+    }
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    if not path.is_dir() or not (path / MANIFEST).is_file():
+        raise ArtifactError(f"not an artifact: it has no {MANIFEST}", where=path,
+                            fix="give a directory that a tprune stage wrote")
+    manifest = read_json(path / MANIFEST)
+    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
+        found = manifest.get("schema") if isinstance(manifest, dict) else type(manifest).__name__
+        raise ArtifactError("manifest of an unknown schema", where=path / MANIFEST, got=found, wanted=SCHEMA,
+                            fix="make the artifact again with this version of tprune")
+    missing = [key for key in ("kind", "fingerprint", "files") if key not in manifest]
+    if missing or not isinstance(manifest["files"], dict):
+        raise ArtifactError("corrupt manifest", where=path / MANIFEST, got=f"no {', '.join(missing) or 'file table'}",
+                            fix="delete the directory and make it again")
+    return manifest
+
+
+def _damage(path: Path, name: str, entry: object, verify: bool) -> str | None:
+    if not isinstance(entry, dict) or not {"sha256", "bytes"} <= entry.keys():
+        return f"{name}: corrupt entry in the manifest"
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        return f"{name}: points outside the artifact"
+    if not path.is_file():
+        return f"{name}: missing"
+    if path.stat().st_size != entry["bytes"]:
+        return f"{name}: {path.stat().st_size} bytes, {entry['bytes']} recorded"
+    if verify and sha256(path) != entry["sha256"]:
+        return f"{name}: content changed"
+    return None
+
+
+def _refuse_to_overwrite(out: Path, force: bool) -> None:
+    if not out.exists():
+        return
+    if not (out.is_dir() and ((out / MANIFEST).exists() or not any(out.iterdir()))):
+        raise ArtifactError("exists and is no artifact", where=out, fix="choose another --out; nothing was touched")
+    if not force and (out / MANIFEST).exists():
+        raise ArtifactError("exists already", where=out, fix="choose another --out, or replace it with --force")
+
+
+def _replace(partial: Path, out: Path) -> None:
+    old = out.with_name(out.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        out.rename(old)
+    partial.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def _read_json_or_none(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    # torch and safetensors report a full disk as a plain error with the system's words in it.
+    words = ("No space left on device", "os error 28", "file write failed", "unexpected pos")
+    return full or any(word in str(error) for word in words)
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+

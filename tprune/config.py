@@ -1,0 +1,263 @@
+"""One tree of settings: every default stands here once, a recipe holds only what differs.
+
+A recipe is a TOML file; `--set section.key=value` overrides one key. Unknown keys, wrong types
+and values out of range are collected into one error.
+"""
+
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tprune.errors import InputError
+
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+RECIPES = Path(__file__).parent / "recipes"
+
+
+class Section(BaseModel):
+    """A part of the tree: immutable, and nothing unknown gets in."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Text(Section):
+    """Where the sentences come from and how they become token ids."""
+
+    kind: Literal["synthetic", "files", "dataset"] = "files"
+    folder: str | None = None
+    """Folder with SPLIT.LANG[.gz|.xz], same line = same segment (kind = files)."""
+    dataset: str | None = None
+    """Name of a Hugging Face dataset with a `translation` column (kind = dataset)."""
+    dataset_config: str | None = None
+    source: str = "en"
+    target: str = "de"
+    train: str = "train"
+    valid: str = "valid"
+    test: tuple[str, ...] = ("test",)
+    sentences: Positive = 20_000
+    """Training pairs to generate (kind = synthetic)."""
+    tokenizer: Literal["unigram", "bpe"] = "unigram"
+    vocabulary: Annotated[int, Field(ge=32)] = 8000
+    max_tokens: Annotated[int, Field(ge=4)] = 128
+    """A training pair with a longer side is dropped (or refused)."""
+    problems: Literal["drop", "refuse"] = "drop"
+    """What to do with empty, over-long, identical and duplicate training pairs."""
+    seed: int = 1
+
+
+class Architecture(Section):
+    """Size of the dense model."""
+
+    d_model: Positive = 256
+    heads: Positive = 4
+    ffn: Positive = 1024
+    encoder_layers: Positive = 3
+    decoder_layers: Positive = 3
+    norm: Literal["pre", "post"] = "pre"
+    activation: Literal["relu", "gelu", "silu"] = "relu"
+    positions: Literal["sinusoidal", "learned"] = "sinusoidal"
+    max_positions: Positive = 512
+    dropout: Share = 0.1
+    seed: int = 1
+
+
+class Learn(Section):
+    """One training loop: dense, SHS and recovery are settings of it."""
+
+    steps: Positive = 4000
+    batch_tokens: Positive = 4096
+    """Padded target-side or source-side tokens of one batch, whichever is larger; per process."""
+    accumulate: Positive = 1
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    schedule: Literal["inverse_sqrt", "linear", "cosine", "constant"] = "inverse_sqrt"
+    warmup: Annotated[int, Field(ge=0)] = 400
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    label_smoothing: Share = 0.1
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    dropout: Share | None = None
+    """None keeps the model's own dropout."""
+    average: Positive = 1
+    """Average the weights of this many last checkpoints."""
+    checkpoint_every: Positive = 500
+    distill: Share = 0.0
+    """Weight of the KL divergence to the dense model; the rest is the cross entropy."""
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    seed: int = 1
+
+
+class Penalty(Section):
+    """What pushes lines towards zero while training."""
+
+    kind: Literal["shs", "group_lasso", "none"] = "shs"
+    weight: Annotated[float, Field(ge=0)] = 1.0
+    """Strength, in units of the learning rate (decoupled, as AdamW's weight decay)."""
+
+
+class Analyze(Section):
+    """BSSL: a short run with every block's own group lasso, then shares and sensitivity."""
+
+    learn: Learn = Learn(steps=200, learning_rate=3e-4, schedule="constant", warmup=0)
+    weight: Annotated[float, Field(ge=0)] = 1.0
+    """Strength of the blocks' group lasso."""
+    threshold: Share = 0.1
+    """A line counts as sparse when its norm is under this share of the block's mean norm."""
+    shares: tuple[Share, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)
+    """Shares of one component's units that are masked to measure sensitivity."""
+    sentences: Positive = 200
+    """Validation sentences used for the sensitivity."""
+
+
+class Shs(Section):
+    """Training with the Structured Hoyer Square penalty."""
+
+    learn: Learn = Learn(steps=1000, learning_rate=5e-4)
+    penalty: Penalty = Penalty()
+
+
+class Target(Section):
+    """One plan: how units are scored, chosen, and how small the model has to be."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    score: Literal["shs", "magnitude", "taylor", "random"] = "shs"
+    planner: Literal["threshold", "uniform", "global"] = "global"
+    budget: Literal["parameters", "flops"] = "flops"
+    keep: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Share of the dense model's budget quantity that may stay (uniform, global)."""
+    threshold: Share = 0.1
+    """Units under this share of their group's mean norm go (threshold)."""
+    drop_encoder_layers: Annotated[int, Field(ge=0)] = 0
+    drop_decoder_layers: Annotated[int, Field(ge=0)] = 0
+    grid: Positive = 8
+    """Widths are rounded to multiples of this."""
+
+
+class Export(Section):
+    """Bundles to write."""
+
+    engines: tuple[Literal["onnxruntime", "executorch"], ...] = ("onnxruntime", "executorch")
+    max_source: Positive = 128
+    max_target: Positive = 128
+    parity_sentences: Positive = 20
+
+
+class Bench(Section):
+    """Latency and quality on this machine."""
+
+    threads: tuple[Positive, ...] = (1, 2)
+    engines: tuple[Literal["pytorch", "onnxruntime", "executorch"], ...] = ("pytorch", "onnxruntime", "executorch")
+    sentences: Positive = 50
+    """Test sentences translated one at a time in each timed round."""
+    rounds: Positive = 5
+    warmup: Annotated[int, Field(ge=0)] = 1
+    beam: Positive = 5
+    """Beam size of the second BLEU column (PyTorch engine)."""
+    bootstrap: Positive = 1000
+    seed: int = 1
+
+
+class Config(Section):
+    """The whole pipeline's settings."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    text: Text = Text()
+    model: Architecture = Architecture()
+    learn: Learn = Learn()
+    analyze: Analyze = Analyze()
+    shs: Shs = Shs()
+    targets: tuple[Target, ...] = (Target(name="half"),)
+    recover: Learn = Learn(steps=1000, learning_rate=5e-4, distill=0.5)
+    export: Export = Export()
+    bench: Bench = Bench()
+
+
+def load(recipe: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a recipe and apply `section.key=value` overrides.
+
+    Args:
+        recipe: A shipped recipe's name, or the path of a TOML file.
+        overrides: `learn.steps=500`; values are TOML, a bare word is a string.
+
+    Raises:
+        InputError: No such recipe, not TOML, or values that do not fit; all of them at once.
+    """
+    path = _find(recipe)
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError("not valid TOML", where=path, got=str(error), fix="correct the recipe") from None
+    for override in overrides:
+        _assign(tree, override)
+    tree.setdefault("name", path.stem)
+    try:
+        return Config.model_validate(_layer(tree))
+    except ValidationError as error:
+        raise InputError("the recipe does not fit", where=path, problems=problems(error),
+                         fix="correct these keys; tprune/config.py lists all of them") from None
+
+
+def problems(error: ValidationError) -> list[str]:
+    """One short clause for each thing pydantic found wrong."""
+    found = []
+    for entry in error.errors():
+        key = ".".join(str(part) for part in entry["loc"])
+        if entry["type"] == "extra_forbidden":
+            found.append(f"unknown key {key}")
+        else:
+            found.append(f"{key}: {entry['msg'][:1].lower()}{entry['msg'][1:]} (got {entry['input']!r})")
+    return found
+
+
+def _find(recipe: str | Path) -> Path:
+    shipped = RECIPES / f"{recipe}.toml"
+    path = shipped if shipped.is_file() else Path(recipe)
+    if not path.is_file():
+        raise InputError("no such recipe", where=recipe,
+                         wanted=" | ".join(sorted(entry.stem for entry in RECIPES.glob("*.toml"))) + " or a .toml file",
+                         fix="give one of these names or the path of a file")
+    return path
+
+
+def _layer(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay the recipe over the defaults, so that `[recover] steps = 5` keeps recovery's other defaults."""
+    return _merge(Config(name="defaults").model_dump(), tree)
+
+
+def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        below = merged.get(key)
+        merged[key] = _merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _assign(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise InputError("override without a value", where=f"--set {override}", wanted="section.key=value",
+                         fix="write for example --set learn.steps=500")
+    *path, last = key.split(".")
+    for part in path:
+        below = tree.setdefault(part, {})
+        if not isinstance(below, dict):
+            raise InputError("no such section", where=f"--set {override}", got=part,
+                             fix="tprune/config.py lists all keys")
+        tree = below
+    tree[last] = _value(text)
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def resolved(section: BaseModel) -> dict[str, Any]:
+    """A section as JSON-able data, for manifests."""
+    return json.loads(section.model_dump_json())  # type: ignore[no-any-return]

@@ -1,0 +1,1 @@
+"""The encoder-decoder, its conversion from Hugging Face families, and its search."""

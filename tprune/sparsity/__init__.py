@@ -1,0 +1,1 @@
+"""What a unit is, penalties, analysis, scores, planning and surgery."""

@@ -1,0 +1,1 @@
+"""Parallel text: checks, tokenizer, memory-mapped ids, the embedded corpus."""
