@@ -1,0 +1,91 @@
+"""Timing of candidates in turn: A B C, B C A, …, one sentence at a time.
+
+A machine's speed drifts with heat and neighbors. Candidates that take turns share the drift, and
+the ratio of their times cancels it. Nothing in here knows an engine: a candidate is a callable.
+"""
+
+import gc
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter_ns
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tprune.errors import InputError
+
+Sentence = TypeVar("Sentence")
+Output = TypeVar("Output")
+
+
+@dataclass(frozen=True, eq=False)
+class Samples(Generic[Output]):
+    """Raw times of one candidate and what it answered last."""
+
+    milliseconds: NDArray[np.float64]
+    """(rounds x sentences), ms."""
+    outputs: tuple[Output, ...]
+    """One per sentence, from the last round: an engine that spoils its memory is wrong there,
+    and not in the first one."""
+
+
+def time_in_turn(
+    candidates: Mapping[str, Callable[[Sentence], Output]],
+    sentences: Sequence[Sentence],
+    *,
+    rounds: int,
+    warmup: int = 1,
+    progress: Callable[[int, int], object] | None = None,
+) -> dict[str, Samples[Output]]:
+    """Translate all sentences with every candidate in every round, the order rotated by one each time.
+
+    Args:
+        candidates: What to time, by name.
+        sentences: What each candidate is called with, one at a time.
+        rounds: Timed passes of every candidate over the sentences.
+        warmup: Passes before, not timed.
+        progress: Called with passes done and passes in all, outside the timed sections.
+
+    Returns:
+        Samples by the candidates' names, in their order.
+
+    Raises:
+        InputError: No candidate, no sentence, or no round.
+    """
+    problems = [f"no {name}" for name, some in
+                (("candidates", len(candidates) > 0), ("sentences", len(sentences) > 0), ("rounds", rounds > 0))
+                if not some]
+    if problems:
+        raise InputError("nothing to time", problems=problems, fix="give at least one of each")
+    names = list(candidates)
+    times = {name: np.empty((rounds, len(sentences))) for name in names}
+    outputs: dict[str, tuple[Output, ...]] = {}
+    for turn in range(warmup + rounds):
+        shift = turn % len(names)
+        for position, name in enumerate(names[shift:] + names[:shift]):
+            milliseconds, outputs[name] = _pass(candidates[name], sentences)
+            if turn >= warmup:
+                times[name][turn - warmup] = milliseconds
+            if progress is not None:
+                progress(turn * len(names) + position + 1, (warmup + rounds) * len(names))
+    return {name: Samples(times[name], outputs[name]) for name in names}
+
+
+def _pass(candidate: Callable[[Sentence], Output],
+          sentences: Sequence[Sentence]) -> tuple[list[float], tuple[Output, ...]]:
+    """Time every sentence once, with the garbage collector between passes and not within."""
+    milliseconds, outputs = [], []
+    collecting = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        for sentence in sentences:
+            start = perf_counter_ns()
+            output = candidate(sentence)
+            milliseconds.append((perf_counter_ns() - start) / 1e6)
+            outputs.append(output)
+    finally:
+        if collecting:
+            gc.enable()
+    return milliseconds, tuple(outputs)

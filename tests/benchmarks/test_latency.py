@@ -1,0 +1,92 @@
+"""Timing in turn: the order, the raw samples, the last outputs."""
+
+import gc
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tprune.benchmarks.latency import time_in_turn
+from tprune.errors import InputError
+
+
+def test_candidates_take_rotated_turns_and_every_sentence_comes_alone() -> None:
+    calls: list[str] = []
+
+    def candidate(name: str) -> Callable[[str], str]:
+        return lambda sentence: calls.append(name + sentence) or name + sentence  # type: ignore[func-returns-value]
+
+    found = time_in_turn({name: candidate(name) for name in "ABC"}, ["1", "2"], rounds=2, warmup=1)
+    assert calls == ["A1", "A2", "B1", "B2", "C1", "C2",
+                     "B1", "B2", "C1", "C2", "A1", "A2",
+                     "C1", "C2", "A1", "A2", "B1", "B2"]
+    assert list(found) == ["A", "B", "C"]
+    assert {samples.milliseconds.shape for samples in found.values()} == {(2, 2)}
+    assert found["B"].outputs == ("B1", "B2")
+
+
+class Clock:
+    """Stands in for the real clock; a candidate that works 3 ms moves it by 3 ms."""
+
+    def __init__(self) -> None:
+        self.nanoseconds = 0
+
+    def __call__(self) -> int:
+        return self.nanoseconds
+
+    def work(self, milliseconds: float) -> float:
+        self.nanoseconds += int(milliseconds * 1e6)
+        return milliseconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("tprune.benchmarks.latency.perf_counter_ns", clock)
+    return clock
+
+
+def test_times_are_milliseconds_of_the_right_sentence(clock: Clock) -> None:
+    found = time_in_turn({"once": clock.work, "twice": lambda ms: clock.work(2 * ms)}, [3.5, 0.25], rounds=3)
+    assert found["once"].milliseconds.tolist() == [[3.5, 0.25]] * 3
+    assert found["twice"].milliseconds.tolist() == [[7.0, 0.5]] * 3
+
+
+def test_warmup_is_not_in_the_samples(clock: Clock) -> None:
+    colder = iter([50.0, 9.0, 2.0, 1.0])
+    found = time_in_turn({"engine": lambda _: clock.work(next(colder))}, ["x"], rounds=2, warmup=2)
+    assert found["engine"].milliseconds.tolist() == [[2.0], [1.0]]
+
+
+def test_the_real_clock_runs() -> None:
+    assert time_in_turn({"sleep": time.sleep}, [0.02], rounds=1)["sleep"].milliseconds.min() >= 20
+
+
+def test_outputs_are_those_of_the_last_round() -> None:
+    answers = iter(range(100))
+    found = time_in_turn({"counter": lambda _: next(answers)}, ["x", "y"], rounds=3, warmup=1)
+    assert found["counter"].outputs == (6, 7)
+
+
+def test_progress_counts_passes() -> None:
+    seen: list[tuple[int, int]] = []
+    time_in_turn({"A": str, "B": str}, ["x"], rounds=2, warmup=1, progress=lambda *passes: seen.append(passes))
+    assert seen == [(number, 6) for number in range(1, 7)]
+
+
+def test_garbage_collection_waits_for_the_end_of_a_pass() -> None:
+    states = time_in_turn({"engine": lambda _: gc.isenabled()}, ["x"], rounds=1)["engine"].outputs
+    assert states == (False,)
+    assert gc.isenabled()
+
+
+def test_a_failing_candidate_leaves_the_garbage_collector_on() -> None:
+    with pytest.raises(ZeroDivisionError):
+        time_in_turn({"broken": lambda number: 1 // number}, [0], rounds=1)
+    assert gc.isenabled()
+
+
+def test_nothing_to_time_is_refused_with_all_that_lacks() -> None:
+    with pytest.raises(InputError) as caught:
+        time_in_turn({}, [], rounds=0)
+    assert str(caught.value) == "nothing to time · no candidates; no sentences; no rounds · give at least one of each"
