@@ -1,0 +1,68 @@
+"""How good a model is: token loss, BLEU and chrF with their signatures, paired comparison."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sacrebleu.metrics import BLEU, CHRF
+from torch.nn import functional as F
+
+from tprune.learn.batches import Parallel, collate, cut
+from tprune.model.transformer import TPruneForConditionalGeneration
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Corpus scores, and how they were made."""
+
+    bleu: float
+    bleu_signature: str
+    chrf: float
+    chrf_signature: str
+    brevity_penalty: float
+    length_ratio: float
+
+
+def score(hypotheses: Sequence[str], references: Sequence[str], language: str | None = None) -> Quality:
+    """BLEU and chrF2 of detokenized, cased text.
+
+    Args:
+        hypotheses: One translation a segment.
+        references: One reference a segment.
+        language: Target language; sacreBLEU's own tokenizer for Japanese, Chinese and Korean, else 13a.
+    """
+    tokenizers = {"ja": "char", "zh": "zh", "ko": "char"}
+    bleu, chrf = BLEU(tokenize=tokenizers.get(language or "", "13a")), CHRF()
+    found = bleu.corpus_score(list(hypotheses), [list(references)])
+    return Quality(
+        bleu=found.score,
+        bleu_signature=str(bleu.get_signature()),
+        chrf=chrf.corpus_score(list(hypotheses), [list(references)]).score,
+        chrf_signature=str(chrf.get_signature()),
+        brevity_penalty=found.bp,
+        length_ratio=found.ratio,
+    )
+
+
+@torch.no_grad()
+def token_loss(
+    model: TPruneForConditionalGeneration, pairs: Parallel, limit: int | None = None, batch_tokens: int = 8192
+) -> float:
+    """Mean cross entropy in nats a target token, over the first `limit` pairs; leaves the model in eval mode."""
+    model.eval()
+    lengths = np.asarray(pairs.lengths)[:limit]
+    longest = lengths.max(axis=1)
+    total, tokens = 0.0, 0
+    for batch in cut(np.lexsort(lengths.T), longest, batch_tokens):
+        inputs = collate(
+            [pairs[index] for index in batch],
+            pad_id=model.config.pad_token_id,
+            start_id=model.config.decoder_start_token_id,
+        )
+        inputs = {name: tensor.to(model.device) for name, tensor in inputs.items()}
+        labels = inputs.pop("labels")
+        logits = model(**inputs, use_cache=False).logits
+        total += F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), reduction="sum").item()
+        tokens += int((labels != -100).sum())
+    return total / tokens

@@ -1,0 +1,245 @@
+"""The one training loop: dense training, SHS training and recovery are settings of it.
+
+It is Hugging Face's Seq2SeqTrainer (CUDA, bf16, DDP by `accelerate launch`, resume, TensorBoard)
+with token batches, distillation, and penalties that act outside Adam's moments.
+"""
+
+import os
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback
+from transformers.trainer_utils import get_last_checkpoint
+
+from tprune.config import Learn
+from tprune.learn.batches import Pairs, Parallel, TokenBatches, collate
+from tprune.learn.evaluate import token_loss
+from tprune.model.layers import Attention, FeedForward
+from tprune.model.transformer import TPruneForConditionalGeneration
+
+Shrink = Callable[[float], None]
+"""A decoupled penalty: changes the model's weights in place, given the learning rate."""
+
+WHOLE = "whole"  # marks a checkpoint that was written to its end
+SCHEDULES = {"inverse_sqrt": "inverse_sqrt", "linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
+
+
+def fit(
+    model: TPruneForConditionalGeneration,
+    train: Parallel,
+    valid: Parallel,
+    settings: Learn,
+    scratch: Path,
+    *,
+    teacher: TPruneForConditionalGeneration | None = None,
+    shrink: Shrink | None = None,
+    logs: Path | None = None,
+    progress: bool = True,
+) -> list[dict[str, float]]:
+    """Train `model` in place; continue from `scratch` when a killed run left checkpoints there.
+
+    Args:
+        model: Changed in place to the (averaged) result, left in eval mode.
+        train: Training pairs.
+        valid: Validation pairs, for the loss at every checkpoint.
+        settings: Steps, learning rate, batch, and so on.
+        scratch: Where checkpoints go.
+        teacher: Gives the word-level distillation targets when `settings.distill` > 0.
+        shrink: Called with the learning rate after every optimizer step.
+        logs: TensorBoard's folder; None: no logs.
+        progress: Show the progress bar.
+
+    Returns:
+        The history: `step`, and `loss` or `eval_loss` (nats a token).
+    """
+    scratch.mkdir(parents=True, exist_ok=True)
+    own_dropout = model.config.dropout
+    _set_dropout(model, own_dropout if settings.dropout is None else settings.dropout)
+    trainer = Trainer(model, train, valid, settings, scratch, teacher, shrink, logs, progress)
+    trainer.train(resume_from_checkpoint=_last_whole_checkpoint(scratch))
+    if settings.average > 1:
+        model.load_state_dict(average(scratch, settings.average))
+    _set_dropout(model, own_dropout)
+    model.eval()
+    return [
+        {key: entry[key] for key in ("step", "loss", "eval_loss", "learning_rate") if key in entry}
+        for entry in trainer.state.log_history
+        if "loss" in entry or "eval_loss" in entry
+    ]
+
+
+class Trainer(Seq2SeqTrainer):
+    """Seq2SeqTrainer with token batches, smoothed and distilled loss, decoupled penalty."""
+
+    def __init__(
+        self,
+        model: TPruneForConditionalGeneration,
+        train: Parallel,
+        valid: Parallel,
+        settings: Learn,
+        scratch: Path,
+        teacher: TPruneForConditionalGeneration | None,
+        shrink: Shrink | None,
+        logs: Path | None,
+        progress: bool,
+    ) -> None:
+        if logs is not None:
+            os.environ["TENSORBOARD_LOGGING_DIR"] = str(logs)
+        super().__init__(
+            model=model,
+            args=_arguments(settings, scratch, logs, progress),
+            train_dataset=Pairs(train),
+            eval_dataset=Pairs(valid),
+            data_collator=partial(
+                collate, pad_id=model.config.pad_token_id, start_id=model.config.decoder_start_token_id
+            ),
+            callbacks=[Checkpoints(), *([Penalize(shrink)] if shrink else [])],
+        )
+        self.settings, self.lengths, self.valid = settings, train.lengths, valid
+        self.teacher = teacher.to(self.args.device).eval() if teacher is not None and settings.distill else None
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Token batches for the whole run, sharded over the processes by accelerate."""
+        world = self.accelerator.num_processes
+        count = self.settings.steps * self.settings.accumulate * world
+        batches = TokenBatches(self.lengths, self.settings.batch_tokens, count, self.settings.seed)
+        return self.accelerator.prepare(  # type: ignore[no-any-return]
+            DataLoader(self.train_dataset, batch_sampler=batches, collate_fn=self.data_collator)
+        )
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """Label-smoothed cross entropy, mixed with the KL divergence to the teacher, per target token."""
+        labels = inputs["labels"]
+        known = {name: tensor for name, tensor in inputs.items() if name != "labels"}
+        outputs = model(**known, use_cache=False)
+        loss = smoothed_cross_entropy(outputs.logits, labels, self.settings.label_smoothing)
+        if self.teacher is not None:
+            with torch.no_grad():
+                wanted = self.teacher(**known, use_cache=False).logits
+            divergence = distillation(outputs.logits, wanted, labels, self.settings.temperature)
+            loss = (1 - self.settings.distill) * loss + self.settings.distill * divergence
+        if num_items_in_batch is None:
+            loss = loss / (labels != -100).sum()
+        else:
+            # DDP averages gradients over the processes, the token count is that of all of them
+            loss = loss / num_items_in_batch * self.accelerator.num_processes
+        return (loss, outputs) if return_outputs else loss
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Cross entropy on the validation pairs, in nats a token."""
+        metrics = {"eval_loss": token_loss(self.accelerator.unwrap_model(self.model), self.valid)}
+        self.log(metrics)
+        self.model.train()
+        return metrics
+
+
+class Penalize(TrainerCallback):
+    """Applies a decoupled penalty after every optimizer step, as AdamW does with weight decay."""
+
+    def __init__(self, shrink: Shrink) -> None:
+        self.shrink = shrink
+
+    def on_optimizer_step(self, *_: Any, optimizer: torch.optim.Optimizer, **__: Any) -> None:
+        """Shrink with the step's learning rate."""
+        self.shrink(optimizer.param_groups[0]["lr"])
+
+
+class Checkpoints(TrainerCallback):
+    """Marks a checkpoint as whole when all its files are written, so that a kill leaves no doubt."""
+
+    def on_save(self, args: Any, state: Any, control: Any, **__: Any) -> None:
+        """Put the mark."""
+        if state.is_world_process_zero:
+            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / WHOLE).touch()
+
+
+def smoothed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    """Sum over the target tokens of (1 - e) * -log p(y) + e/N * sum_n -log p(n); logits (B, T, N), labels (B, T)."""
+    return F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), label_smoothing=smoothing, reduction="sum")
+
+
+def distillation(logits: Tensor, wanted: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """Word-level distillation (Kim & Rush 2016): T^2 * sum over the target tokens of KL(teacher || student).
+
+    Args:
+        logits: (B, T, N) of the student.
+        wanted: (B, T, N) of the teacher.
+        labels: (B, T), -100 where nothing counts.
+        temperature: Softens both distributions; T^2 keeps the gradient's size (Hinton et al. 2015).
+    """
+    counted = labels.flatten() != -100
+    student = F.log_softmax(logits.flatten(0, 1)[counted].float() / temperature, dim=-1)
+    teacher = F.log_softmax(wanted.flatten(0, 1)[counted].float() / temperature, dim=-1)
+    return F.kl_div(student, teacher, log_target=True, reduction="sum") * temperature**2
+
+
+def average(scratch: Path, count: int) -> dict[str, Tensor]:
+    """Mean of the weights of the last `count` whole checkpoints."""
+    last = _whole_checkpoints(scratch)[-count:]
+    total: dict[str, Tensor] = {}
+    for checkpoint in last:
+        for name, tensor in load_file(checkpoint / "model.safetensors").items():
+            total[name] = total[name] + tensor.double() if name in total else tensor.double()
+    return {name: (tensor / len(last)).float() for name, tensor in total.items()}
+
+
+def _arguments(settings: Learn, scratch: Path, logs: Path | None, progress: bool) -> Seq2SeqTrainingArguments:
+    return Seq2SeqTrainingArguments(
+        output_dir=str(scratch),
+        max_steps=settings.steps,
+        gradient_accumulation_steps=settings.accumulate,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type=SCHEDULES[settings.schedule],
+        warmup_steps=settings.warmup,
+        weight_decay=settings.weight_decay,
+        adam_beta2=0.98,
+        max_grad_norm=settings.clip,
+        bf16=settings.precision == "bf16",
+        seed=settings.seed,
+        save_strategy="steps",
+        save_steps=min(settings.checkpoint_every, settings.steps),
+        save_total_limit=max(2, settings.average),
+        eval_strategy="steps",
+        eval_steps=min(settings.checkpoint_every, settings.steps),
+        logging_steps=min(50, settings.checkpoint_every),
+        report_to=["tensorboard"] if logs is not None else "none",
+        disable_tqdm=not progress,
+        remove_unused_columns=False,
+        label_names=["labels"],
+        accelerator_config={"even_batches": False},
+        ddp_find_unused_parameters=False,
+        dataloader_pin_memory=torch.cuda.is_available(),
+    )
+
+
+def _set_dropout(model: TPruneForConditionalGeneration, rate: float) -> None:
+    model.config.dropout = rate
+    for module in model.modules():
+        if isinstance(module, Attention | FeedForward):
+            module.dropout = rate
+
+
+def _whole_checkpoints(scratch: Path) -> list[Path]:
+    found = [path for path in scratch.glob("checkpoint-*") if (path / WHOLE).exists()]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")))
+
+
+def _last_whole_checkpoint(scratch: Path) -> str | None:
+    for path in scratch.glob("checkpoint-*"):
+        if not (path / WHOLE).exists():
+            shutil.rmtree(path)
+    return get_last_checkpoint(str(scratch))  # type: ignore[no-any-return]
