@@ -1,28 +1,248 @@
 """Greedy and beam search over any engine that can encode and step.
 
-Shapes: B sentences (or sentences x beams), S source length, N vocabulary.
+The searches give what Hugging Face's `generate` gives for the same settings, so that a BLEU
+difference between engines is the model's and never the search's.
+
+Shapes: B sentences (or sentences x beams), S source length, A sentences still going, K beams,
+W candidates of a beam, T target length, N vocabulary.
 """
 
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Ids = NDArray[np.int64]
-Logits = NDArray[np.float32]
+from tprune.errors import InputError, ModelError
+from tprune.model.engine import Engine, Ids, Logits, TorchEngine
+from tprune.model.transformer import TPruneForConditionalGeneration
+
+__all__ = ["Engine", "Ids", "Logits", "Search", "TorchEngine", "beam", "greedy", "translate"]
+
+DEAD = np.float32(-1e9)  # score of a beam that only fills the array: below every real one, and still finite
 
 
-class Engine(Protocol):
-    """A translation model that runs token by token; PyTorch, ONNX Runtime and ExecuTorch alike."""
+@dataclass(frozen=True)
+class Search:
+    """How to look for a translation; with `beams` = 1 greedily.
 
-    def encode(self, source: Ids, mask: Ids) -> Any:
-        """Encode (B, S) source ids with (B, S) mask (1 = token) to an engine's own state."""
-        ...
+    Attributes:
+        start: The token before the first one.
+        eos: The token after the last one.
+        pad: What fills a batch.
+        limit: The longest source and the longest target the engine has positions for, in tokens.
+        beams: Width of the beam.
+        length_penalty: A hypothesis scores its log-probability / length ** length_penalty.
+        forced_bos: The first token, whatever the model says: the target language of mBART and NLLB.
+        forced_eos: The last token of a translation that reaches its greatest length.
+        banned: Tokens that never appear in a translation, as padding.
+        max_new_tokens: Greatest length of every translation, in place of the rule of `max_length`.
+    """
 
-    def step(self, tokens: Ids, state: Any) -> tuple[Logits, Any]:
-        """Feed the (B,) newest target tokens: (B, N) logits of the next token, and the next state."""
-        ...
+    start: int
+    eos: int
+    pad: int
+    limit: int
+    beams: int = 1
+    length_penalty: float = 1.0
+    forced_bos: int | None = None
+    forced_eos: int | None = None
+    banned: tuple[int, ...] = ()
+    max_new_tokens: int | None = None
 
-    def reorder(self, state: Any, rows: Ids) -> Any:
-        """Keep these (B',) rows of the state, in this order (rows may repeat)."""
-        ...
+    def max_length(self, source_length: int) -> int:
+        """Greatest number of target tokens, eos included, for this many source tokens."""
+        wanted = source_length * 3 // 2 + 10 if self.max_new_tokens is None else self.max_new_tokens
+        return min(self.limit, wanted)
+
+    @classmethod
+    def of(cls, model: TPruneForConditionalGeneration, **changes: Any) -> "Search":
+        """What the model's own generation settings say, padding banned, with `changes` to the fields."""
+        settings, config = model.generation_config, model.config
+        pad = config.pad_token_id
+        # a bad word of several tokens is out of the searches' reach
+        bad = {words[0] for words in settings.bad_words_ids or () if len(words) == 1}
+        search = cls(
+            start=config.decoder_start_token_id,
+            eos=config.eos_token_id,
+            pad=pad,
+            limit=config.max_positions,
+            forced_bos=settings.forced_bos_token_id,
+            forced_eos=settings.forced_eos_token_id,
+            banned=tuple(sorted((bad | {pad, *(settings.suppress_tokens or ())}) - {config.eos_token_id})),
+        )
+        return replace(search, **changes)
+
+
+def translate(
+    engine: Engine,
+    sentences: Sequence[Sequence[int]],
+    search: Search,
+    batch_size: int = 32,
+    progress: Callable[[int], None] | None = None,
+) -> list[list[int]]:
+    """Translate token ids in batches of like length.
+
+    Args:
+        engine: What computes.
+        sentences: Source ids with whatever the tokenizer puts around them; one without a token
+            besides eos and padding is empty, and so is its translation.
+        search: How to search.
+        batch_size: Sentences per batch.
+        progress: Told the number of newly finished sentences after every batch.
+
+    Returns:
+        Target ids in the order of `sentences`, without the start token and eos.
+
+    Raises:
+        InputError: Sentences longer than the engine's positions; their indices count from 0.
+    """
+    long = [(index, len(ids)) for index, ids in enumerate(sentences) if len(ids) > search.limit]
+    if long:
+        raise InputError(
+            "source longer than the model has positions for",
+            problems=[f"sentence index {index}: {length} tokens" for index, length in long],
+            wanted=f"at most {search.limit} tokens each",
+            fix="split or drop these sentences",
+        )
+    found: list[list[int]] = [[] for _ in sentences]
+    full = [index for index, ids in enumerate(sentences) if not set(ids) <= {search.eos, search.pad}]
+    order = sorted(full, key=lambda index: -len(sentences[index]))  # longest first: memory runs out at once or never
+    if progress is not None and len(full) < len(sentences):
+        progress(len(sentences) - len(full))
+    for begin in range(0, len(order), batch_size):
+        indices = order[begin : begin + batch_size]
+        source, mask = _padded([sentences[index] for index in indices], search.pad)
+        batch = (greedy if search.beams == 1 else beam)(engine, source, mask, search)
+        for index, ids in zip(indices, batch, strict=True):
+            found[index] = ids
+        if progress is not None:
+            progress(len(indices))
+    return found
+
+
+def greedy(engine: Engine, source: Ids, mask: Ids, search: Search) -> list[list[int]]:
+    """The best next token, again and again.
+
+    Args:
+        engine: What computes.
+        source: (B, S) ids, padded on the right.
+        mask: (B, S), 1 = token, 0 = padding.
+        search: How to search.
+
+    Returns:
+        B lists of target ids, without the start token and eos.
+    """
+    found: list[list[int]] = [[] for _ in source]
+    limits, active = _limits(mask, search), np.arange(len(source))
+    state, tokens = engine.encode(source, mask), np.full(len(source), search.start)
+    for length in count(1):
+        logits, state = engine.step(tokens, state)
+        scores = _constrained(logits.astype(np.float32), length, limits, search)
+        tokens = scores.argmax(axis=1)
+        for index, token in zip(active, tokens, strict=True):
+            if token != search.eos:
+                found[index].append(int(token))
+        going = np.flatnonzero((tokens != search.eos) & (length < limits))
+        if not len(going):
+            break
+        if len(going) < len(active):  # finished sentences cost no more time
+            state = engine.reorder(state, going)
+            tokens, limits, active = tokens[going], limits[going], active[going]
+    return found
+
+
+def beam(engine: Engine, source: Ids, mask: Ids, search: Search) -> list[list[int]]:
+    """Beam search as `generate(num_beams=K, early_stopping=False)`; arguments and result as for `greedy`.
+
+    Of the 2K best continuations the K best that go on are followed, and those of the K best that end
+    compete for K places of finished hypotheses. A sentence is done when its places are taken and its
+    best running hypothesis, scored at its present length, beats none of them.
+    """
+    size, beams = len(source), search.beams
+    finished: list[list[tuple[float, list[int]]]] = [[] for _ in source]  # best first
+    limits, active = _limits(mask, search), np.arange(size)
+    state = engine.reorder(engine.encode(source, mask), np.arange(size).repeat(beams))
+    running = np.full((size, beams, 1), search.start)  # (A, K, T)
+    scores = np.full((size, beams), DEAD)
+    scores[:, 0] = 0  # equal beams would find the same continuations: begin with one
+    for length in count(1):
+        logits, state = engine.step(running[:, :, -1].reshape(-1), state)
+        token_scores = _constrained(_log_softmax(logits), length, limits.repeat(beams), search)
+        best, parents, tokens = _candidates(token_scores, scores)
+        final = best / np.float32(length**search.length_penalty)
+        ends = (tokens == search.eos) | (length >= limits[:, None])
+        for row, rank in np.argwhere(ends[:, :beams] & (best[:, :beams] > DEAD / 2)):
+            ids = [*running[row, parents[row, rank], 1:].tolist(), int(tokens[row, rank])]
+            finished[active[row]].append((float(final[row, rank]), ids))
+        going = []
+        follow = np.argsort(ends, axis=1, kind="stable")[:, :beams]
+        for row, index in enumerate(active):
+            finished[index] = places = sorted(finished[index], key=lambda place: -place[0])[:beams]
+            hope = final[row, follow[row, 0]]
+            if length < limits[row] and (len(places) < beams or hope > places[-1][0]):
+                going.append(row)
+        if not going:
+            break
+        parents, tokens = (np.take_along_axis(array, follow, axis=1)[going] for array in (parents, tokens))
+        rows = np.array(going)[:, None] * beams + parents  # (A, K)
+        state = engine.reorder(state, rows.reshape(-1))
+        running = np.concatenate((running.reshape(-1, length)[rows], tokens[:, :, None]), axis=2)
+        scores = np.take_along_axis(best, follow, axis=1)[going]
+        limits, active = limits[going], active[going]
+    winners = [places[0][1] for places in finished]
+    return [ids[:-1] if ids[-1] == search.eos else ids for ids in winners]
+
+
+def _padded(sentences: Sequence[Sequence[int]], pad: int) -> tuple[Ids, Ids]:
+    lengths = np.array([len(ids) for ids in sentences])
+    mask = (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
+    source = np.full(mask.shape, pad)
+    source[mask == 1] = np.concatenate([np.asarray(ids) for ids in sentences])
+    return source, mask
+
+
+def _limits(mask: Ids, search: Search) -> Ids:
+    return np.array([search.max_length(int(length)) for length in mask.sum(axis=1)])
+
+
+def _constrained(scores: Logits, length: int, limits: Ids, search: Search) -> Logits:
+    """Overwrite (B, N) scores of the `length`-th token by what the settings rule out."""
+    if np.isnan(scores[:, search.eos]).any():
+        raise ModelError(
+            "the model's output is not a number",
+            where=f"target token {length}",
+            fix="its weights diverged or are damaged: train, prune or convert it again",
+        )
+    scores[:, list(search.banned)] = -np.inf
+    if search.forced_bos is not None and length == 1:
+        scores[:] = -np.inf
+        scores[:, search.forced_bos] = 0
+    if search.forced_eos is not None:
+        last = length == limits
+        scores[last] = -np.inf
+        scores[last, search.forced_eos] = 0
+    return scores
+
+
+def _log_softmax(logits: Logits) -> Logits:
+    shifted: Logits = logits - logits.max(axis=1, keepdims=True)
+    shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return shifted
+
+
+def _candidates(token_scores: Logits, scores: Logits) -> tuple[Logits, Ids, Ids]:
+    """The 2K best continuations of each sentence: score, parent beam and token, each (A, 2K), best first.
+
+    Args:
+        token_scores: (A*K, N) log-probabilities.
+        scores: (A, K) of the running hypotheses.
+    """
+    size, beams = scores.shape
+    wide = min(2 * beams, token_scores.shape[1])
+    tokens = np.argpartition(token_scores, -wide, axis=1)[:, -wide:]  # (A*K, W)
+    sums = np.take_along_axis(token_scores, tokens, axis=1).reshape(size, beams, wide) + scores[:, :, None]
+    sums, tokens = sums.reshape(size, -1), tokens.reshape(size, -1)  # (A, K*W)
+    order = np.argsort(-sums, axis=1, kind="stable")[:, : 2 * beams]
+    return np.take_along_axis(sums, order, axis=1), order // wide, np.take_along_axis(tokens, order, axis=1)
