@@ -36,8 +36,9 @@ def test_round_trip_keeps_every_name_and_further_fields(tmp_path: Path) -> None:
 
 
 def test_what_was_not_measured_is_null(tmp_path: Path) -> None:
-    nothing = dict.fromkeys(("engine_version", "threads", "parameters", "size_bytes", "latency_ms", "baseline", "speedup",
-                             "bleu", "bleu_signature", "chrf", "bleu_loss_percent", "bleu_loss_upper_percent", "seed"))
+    nothing = dict.fromkeys(("seed", "engine_version", "threads", "parameters", "size_bytes", "latency_ms", "baseline",
+                             "speedup", "bleu", "bleu_signature", "chrf", "bleu_loss_percent",
+                             "bleu_loss_upper_percent"))
     record.write(tmp_path / "rows.json", [row(**nothing)])
     written = json.loads((tmp_path / "rows.json").read_text())[0]
     assert {name: written[name] for name in nothing} == nothing

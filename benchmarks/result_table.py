@@ -1,0 +1,163 @@
+"""Rows as tables in words: what is missing is a dash, and no latency comes from emulation."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tprune.benchmarks.record import Row
+from tprune.benchmarks.standings import Best, Headline, machine, setting, timed
+
+DASH = "–"
+DOUBTFUL = "†"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text; `numeric` says which columns are aligned to the right."""
+
+    title: str
+    heads: tuple[str, ...]
+    numeric: tuple[bool, ...]
+    lines: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+    def markdown(self) -> str:
+        """The table in GitHub's Markdown, its title above and its notes below."""
+        marks = ["---:" if numeric else "---" for numeric in self.numeric]
+        body = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |"
+                         for line in (self.heads, marks, *self.lines))
+        return "\n\n".join(part for part in (f"**{self.title}**", body, *self.notes) if part)
+
+
+def result_tables(rows: Iterable[Row]) -> list[Table]:
+    """One table for each test set, everything that was measured in it."""
+    return _tables(rows, lambda row: f"{row.dataset} {row.split}",
+                   ("Plan", "Engine", "Machine", "Parameters", "Size", "p50", "p90", "Speedup", "BLEU", "chrF",
+                    "BLEU loss"))
+
+
+def engine_tables(rows: Iterable[Row]) -> list[Table]:
+    """One table for each test set, engine and machine, as they stand in the README."""
+    return _tables(rows, lambda row: f"{row.dataset} {row.split}, {_release(row)}, {machine(row.environment)}",
+                   ("Plan", "Precision", "Threads", "Search", "Parameters", "Size", "p50", "Speedup", "BLEU",
+                    "BLEU loss"))
+
+
+def measured_table(rows: Iterable[Row]) -> Table:
+    """What was measured where: engines, versions, machines, samples, and what is not valid."""
+    groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[_release(row), row.precision, number(row.threads, "d"), machine(row.environment)].append(row)
+    lines = []
+    for key, members in groups.items():
+        samples = [len(row.latency_ms.samples) for row in members if row.latency_ms and timed(row)]
+        doubts = [f"{row.model}: {', '.join(row.valid.reasons)}" for row in members if not row.valid.ok]
+        valid = f"{len(members) - len(doubts)} of {len(members)}"
+        lines.append((*key, str(len(members)), number(sum(samples) or None, ",d"), "; ".join([valid, *doubts])))
+    return Table("", ("Engine", "Precision", "Threads", "Machine", "Rows", "Latency samples", "Valid"),
+                 (False, False, True, False, True, True, False), tuple(lines))
+
+
+def plan_table(plans: Mapping[str, Mapping[str, Any]]) -> Table:
+    """How each plan was made: its scalar settings, one column each."""
+    scalars = {name: {key: value for key, value in plan.items() if isinstance(value, str | int | float)
+                      and key != "name"} for name, plan in plans.items()}
+    keys = tuple(dict.fromkeys(key for plan in scalars.values() for key in plan))
+    lines = tuple((name, *(number(plan.get(key), "") for key in keys)) for name, plan in scalars.items())
+    return Table("", ("Plan", *(key.replace("_", " ") for key in keys)), (False,) * (len(keys) + 1), lines)
+
+
+def rows_to_markdown(rows: Sequence[Row]) -> str:
+    """Every result and where it was measured, as Markdown tables."""
+    return "\n\n".join(table.markdown() for table in (*result_tables(rows), measured_table(rows)))
+
+
+def sentence(headline: Headline) -> str:
+    """The best speedups of one test set on one machine in one sentence."""
+    reached = [f"{best.speedup:.2f}x at ≤ {best.limit_percent:g} %" for best in headline.best]
+    if not reached:
+        return (f"No valid pruned model of {headline.dataset} {headline.split} on {machine(headline.environment)} "
+                f"loses 8 % of BLEU or less.")
+    best = reached[0] if len(reached) == 1 else f"{', '.join(reached[:-1])} and {reached[-1]}"
+    return (f"On {machine(headline.environment)}, pruned models translate {headline.dataset} {headline.split} "
+            f"{best} relative BLEU loss, against the dense model timed in the same run.")
+
+
+def number(value: object, form: str) -> str:
+    """A formatted value, or a dash for one that was not measured."""
+    return DASH if value is None else format(value, form)
+
+
+def loss(row: Row) -> str:
+    """Relative BLEU loss with its bound."""
+    if row.bleu_loss_percent is None:
+        return DASH
+    bound = "" if row.bleu_loss_upper_percent is None else f" (≤ {row.bleu_loss_upper_percent:.1f} %)"
+    return f"{row.bleu_loss_percent:.1f} %{bound}"
+
+
+def best_loss(best: Best) -> str:
+    """BLEU loss of a headline; the bound belongs to one seed and is left out of a mean of several."""
+    return f"{loss(best.row) if best.seeds == 1 else f'{best.loss_percent:.1f} %'} BLEU loss"
+
+
+def speedup(row: Row) -> str:
+    """Speedup with its 95 % interval, marked when the row is not valid."""
+    if row.speedup is None or not timed(row):
+        return DASH
+    interval = ""
+    if row.speedup_lower is not None and row.speedup_upper is not None:
+        interval = f" ({row.speedup_lower:.2f}–{row.speedup_upper:.2f})"
+    return f"{row.speedup:.2f}x{interval}{'' if row.valid.ok else f' {DOUBTFUL}'}"
+
+
+def milliseconds(row: Row, name: str) -> str:
+    """A percentile of the latency, `p50` or `p90`."""
+    return f"{getattr(row.latency_ms, name):.1f} ms" if row.latency_ms and timed(row) else DASH
+
+
+def millions(count: int | None, unit: str) -> str:
+    """A count of parameters or bytes in millions."""
+    return DASH if count is None else f"{count / 1e6:.2f} {unit}"
+
+
+def _tables(rows: Iterable[Row], title: Callable[[Row], str], columns: Sequence[str]) -> list[Table]:
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[title(row)].append(row)
+    return [_table(name, members, columns) for name, members in groups.items()]
+
+
+def _table(title: str, rows: Sequence[Row], columns: Sequence[str]) -> Table:
+    ordered = sorted(rows, key=lambda row: (row.engine, row.precision, row.threads or 0, row.decode,
+                                            machine(row.environment), not row.dense, row.speedup or 0))
+    if len({row.seed for row in rows}) > 1:
+        columns = (columns[0], "Seed", *columns[1:])
+    notes = [f"{DOUBTFUL} {row.model}, {setting(row)}: {', '.join(row.valid.reasons)}"
+             for row in ordered if not row.valid.ok]
+    return Table(title, tuple(columns), tuple(_COLUMNS[column][0] for column in columns),
+                 tuple(tuple(_COLUMNS[column][1](row) for column in columns) for row in ordered), tuple(notes))
+
+
+def _release(row: Row) -> str:
+    return f"{row.engine} {row.engine_version or ''}".strip()
+
+
+_COLUMNS: Mapping[str, tuple[bool, Callable[[Row], str]]] = {
+    "Plan": (False, lambda row: row.model),
+    "Seed": (True, lambda row: number(row.seed, "d")),
+    "Engine": (False, setting),
+    "Machine": (False, lambda row: machine(row.environment)),
+    "Precision": (False, lambda row: row.precision),
+    "Threads": (True, lambda row: number(row.threads, "d")),
+    "Search": (False, lambda row: row.decode),
+    "Parameters": (True, lambda row: millions(row.parameters, "M")),
+    "Size": (True, lambda row: millions(row.size_bytes, "MB")),
+    "p50": (True, lambda row: milliseconds(row, "p50")),
+    "p90": (True, lambda row: milliseconds(row, "p90")),
+    "Speedup": (True, speedup),
+    "BLEU": (True, lambda row: number(row.bleu, ".2f")),
+    "chrF": (True, lambda row: number(row.chrf, ".1f")),
+    "BLEU loss": (True, loss),
+}
