@@ -1,0 +1,194 @@
+"""What a unit is: the only place that knows which lines of which parameters go together.
+
+In torch's Linear layout (out x in) the inner lines are the rows of Q, K, V and fc1 and the columns
+of O and fc2. A group is a set of units of one kind in one place, numbered from 0; unit u of a
+group covers positions u*width ... (u+1)*width - 1 of every member's axis.
+
+| kind     | one group per   | a unit                                                        |
+|----------|-----------------|---------------------------------------------------------------|
+| ffn      | feed-forward    | row of fc1, its bias, column of fc2                           |
+| qk       | attention       | row of Q and of K with their biases, in one head              |
+| vo       | attention       | row of V, its bias, column of O, in one head                  |
+| head     | attention       | all qk and vo units of a head                                 |
+| sublayer | layer           | everything in a sub-layer                                     |
+| layer    | stack           | everything in a layer                                         |
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tprune.errors import InputError
+from tprune.model.shape import TPruneConfig
+
+KINDS = ("ffn", "qk", "vo", "head", "sublayer", "layer")
+WIDTH_KINDS = ("ffn", "qk", "vo")
+STACKS = ("encoder", "decoder")
+
+
+@dataclass(frozen=True)
+class Member:
+    """One parameter's part in a group: `width` consecutive positions of `axis` for each unit."""
+
+    parameter: str
+    axis: int
+    width: int = 1
+
+
+@dataclass(frozen=True)
+class Group:
+    """Units of one kind in one place; `heads` > 1 says that units are laid out head by head."""
+
+    name: str
+    kind: str
+    size: int
+    members: tuple[tuple[Member, ...], ...]
+    """For ffn, qk, vo and head one tuple that all units share; for sublayer and layer one a unit."""
+    heads: int = 1
+
+
+def groups(config: TPruneConfig, kinds: tuple[str, ...] = KINDS) -> list[Group]:
+    """All groups of the given kinds, in the order of the network.
+
+    Raises:
+        InputError: An unknown kind.
+    """
+    if unknown := set(kinds) - set(KINDS):
+        raise InputError(
+            "unknown kind of unit", got=", ".join(sorted(unknown)), wanted=" | ".join(KINDS), fix="use one of these"
+        )
+    found = []
+    for stack in STACKS:
+        shapes = layer_shapes(config, stack)
+        for index, shape in enumerate(shapes):
+            for sublayer in shape:
+                found += _width_groups(stack, index, sublayer, shape[sublayer])
+            parts = tuple(_members(stack, index, sublayer) for sublayer in shape if is_there(shape[sublayer]))
+            found.append(Group(f"{stack}.{index}.sublayer", "sublayer", len(parts), parts))
+        whole = tuple(
+            sum((_members(stack, index, sublayer) for sublayer in shape if is_there(shape[sublayer])), ())
+            for index, shape in enumerate(shapes)
+        )
+        found.append(Group(f"{stack}.layer", "layer", len(shapes), whole))
+    return [group for group in found if group.kind in kinds]
+
+
+def layer_shapes(config: TPruneConfig, stack: str) -> list[dict[str, Any]]:
+    """The shapes of "encoder" or "decoder"."""
+    shapes = config.encoder_shapes if stack == "encoder" else config.decoder_shapes
+    return shapes or []
+
+
+def is_there(shape: Any) -> bool:
+    """Whether a sub-layer of this shape exists."""
+    return bool(shape["heads"] if isinstance(shape, Mapping) else shape)
+
+
+def sublayers(shape: Mapping[str, Any]) -> list[str]:
+    """Names of the sub-layers a layer has, in the order of the `sublayer` group's units."""
+    return [name for name in shape if is_there(shape[name])]
+
+
+def module_name(stack: str, layer: int, sublayer: str) -> str:
+    """State-dict prefix of a sub-layer."""
+    return f"{stack}.layers.{layer}.{sublayer}"
+
+
+def component(parameter: str) -> str:
+    """The field's name of a weight: `decoder.layers.3.self_attn.q_proj.weight` -> `decoder.3.self_attn.q_proj`."""
+    return parameter.replace(".layers.", ".").removesuffix(".weight")
+
+
+def blocks(config: TPruneConfig) -> list[str]:
+    """Parameter names of every block (2-d weight of a projection), in the order of the network."""
+    names = []
+    for stack in STACKS:
+        for index, shape in enumerate(layer_shapes(config, stack)):
+            for sublayer in sublayers(shape):
+                parts = ("fc1", "fc2") if sublayer == "ffn" else ("q_proj", "k_proj", "v_proj", "o_proj")
+                names += [f"{module_name(stack, index, sublayer)}.{part}.weight" for part in parts]
+    return names
+
+
+def unit_square_norms(group: Group, parameters: Mapping[str, Tensor]) -> Tensor:
+    """Squared joint norm of every unit's coupled lines: (size,); differentiable."""
+    if group.kind in ("sublayer", "layer"):
+        return torch.stack(
+            [_sum(parameters[member.parameter].square().sum() for member in unit) for unit in group.members]
+        )
+    return _sum(_per_unit(parameters[member.parameter].square(), member, group.size) for member in group.members[0])
+
+
+def unit_products(group: Group, left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> Tensor:
+    """Sum of left * right over every unit's lines: (size,)."""
+    if group.kind in ("sublayer", "layer"):
+        return torch.stack(
+            [
+                _sum((left[member.parameter] * right[member.parameter]).sum() for member in unit)
+                for unit in group.members
+            ]
+        )
+    return _sum(
+        _per_unit(left[member.parameter] * right[member.parameter], member, group.size) for member in group.members[0]
+    )
+
+
+def zero_units(group: Group, units: list[int], parameters: Mapping[str, Tensor]) -> None:
+    """Hard-zero the lines of these units in place."""
+    for unit in units:
+        for member in group.members[unit if group.kind in ("sublayer", "layer") else 0]:
+            tensor = parameters[member.parameter]
+            if group.kind in ("sublayer", "layer"):
+                tensor.zero_()
+            else:
+                tensor.narrow(member.axis, unit * member.width, member.width).zero_()
+
+
+def _sum(parts: Iterator[Tensor]) -> Tensor:
+    total = next(parts)
+    for part in parts:
+        total = total + part
+    return total
+
+
+def _per_unit(values: Tensor, member: Member, size: int) -> Tensor:
+    return values.movedim(member.axis, 0).reshape(size, -1).sum(dim=1)
+
+
+def _width_groups(stack: str, index: int, sublayer: str, shape: Any) -> list[Group]:
+    if not is_there(shape):
+        return []
+    prefix, name = module_name(stack, index, sublayer), f"{stack}.{index}.{sublayer}"
+    if sublayer == "ffn":
+        lines = (Member(f"{prefix}.fc1.weight", 0), Member(f"{prefix}.fc1.bias", 0), Member(f"{prefix}.fc2.weight", 1))
+        return [Group(name, "ffn", shape, (lines,))]
+    heads, qk, v = shape["heads"], shape["qk"], shape["v"]
+
+    def qk_lines(width: int) -> tuple[Member, ...]:
+        return tuple(
+            Member(f"{prefix}.{part}", 0, width)
+            for part in ("q_proj.weight", "q_proj.bias", "k_proj.weight", "k_proj.bias")
+        )
+
+    def vo_lines(width: int) -> tuple[Member, ...]:
+        return (
+            Member(f"{prefix}.v_proj.weight", 0, width),
+            Member(f"{prefix}.v_proj.bias", 0, width),
+            Member(f"{prefix}.o_proj.weight", 1, width),
+        )
+
+    return [
+        Group(f"{name}.head", "head", heads, (qk_lines(qk) + vo_lines(v),)),
+        Group(f"{name}.qk", "qk", heads * qk, (qk_lines(1),), heads),
+        Group(f"{name}.vo", "vo", heads * v, (vo_lines(1),), heads),
+    ]
+
+
+def _members(stack: str, index: int, sublayer: str) -> tuple[Member, ...]:
+    """All parameters of a sub-layer, for units that go as a whole; its norm and output bias included."""
+    prefix = module_name(stack, index, sublayer)
+    parts = ("fc1", "fc2") if sublayer == "ffn" else ("q_proj", "k_proj", "v_proj", "o_proj")
+    return tuple(Member(f"{prefix}.{part}.{kind}", 0) for part in parts for kind in ("weight", "bias"))

@@ -1,0 +1,93 @@
+"""Penalties on line norms, and their decoupled step outside Adam's moments.
+
+With unit norms n_g, S = sum n_g and Q = sum n_g^2 of a group of G units:
+
+- Structured Hoyer Square, after DeepHoyer (Yang, Wen, Li 2020):
+      R = S^2 / Q / G,   dR/dw_g = 2 (S / Q^2) (Q / n_g - S) w_g / G
+  R lies in [1/G, 1] and does not change with the scale of the weights; a unit shrinks exactly when
+  n_g < Q/S, so the threshold adapts itself. G R reads as the effective number of lines.
+- Group lasso, after SSL (Wen et al. 2016): R = S / G, the same force on every unit.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from tprune.sparsity import lines
+from tprune.sparsity.lines import Group
+
+EPS = 1e-12  # squared norm under which a unit counts as zero: it exerts and feels no force
+
+Measure = Callable[[Tensor], Tensor]
+
+
+def hoyer_square(norms: Tensor) -> Tensor:
+    """SHS of the unit norms (G,) of one group: a scalar in [1/G, 1]; 0 for an all-zero group."""
+    total = norms.square().sum()
+    return norms.sum().square() / total.clamp_min(EPS) / len(norms)
+
+
+def group_lasso(norms: Tensor) -> Tensor:
+    """Mean of the unit norms (G,) of one group."""
+    return norms.mean()
+
+
+PENALTIES: dict[str, Measure] = {"shs": hoyer_square, "group_lasso": group_lasso}
+
+
+def unit_norms(group: Group, parameters: Mapping[str, Tensor]) -> Tensor:
+    """Joint norms of the units' lines (size,), with gradient 0 where a unit is zero."""
+    square = lines.unit_square_norms(group, parameters)
+    dead = square <= EPS
+    return torch.where(dead, 0.0, square.masked_fill(dead, 1.0).sqrt())
+
+
+def penalty(kind: str, model: nn.Module, groups: Sequence[Group], weights: Mapping[str, float]) -> Tensor:
+    """Weighted sum of a penalty over groups; `weights` by group name, 1 where absent."""
+    parameters = dict(model.named_parameters())
+    measure = PENALTIES[kind]
+    return torch.stack(
+        [weights.get(group.name, 1.0) * measure(unit_norms(group, parameters)) for group in groups]
+    ).sum()
+
+
+class Decoupled:
+    """A penalty's step, applied to the weights after the optimizer's own: w <- w - lr * s_g * dR/dw.
+
+    Adam would divide the penalty's gradient by its own size and so erase the difference between
+    lines. The step is preconditioned by the group's mean square norm Q/G (times G for the mean over
+    lines), which makes it equivariant to the scale of the weights: a unit's relative change is
+        SHS          2 lr s (m / n_g - m S / Q)      with m = S/G the mean norm
+        group lasso    lr s  m / n_g                 (a proximal step: it stops at zero)
+    whatever the size of the group or of its weights, so one strength `s` fits all components.
+
+    Args:
+        kind: "shs" or "group_lasso".
+        model: Its parameters are changed in place.
+        groups: Where the penalty acts.
+        strength: s for every group name.
+    """
+
+    def __init__(self, kind: str, model: nn.Module, groups: Sequence[Group], strength: Mapping[str, float]) -> None:
+        self.kind, self.strength = kind, strength
+        self.groups = [group for group in groups if strength[group.name] > 0]
+        self.parameters = dict(model.named_parameters())
+
+    @torch.no_grad()
+    def __call__(self, learning_rate: float) -> None:
+        """Shrink (and for SHS grow) the units of every group once."""
+        for group in self.groups:
+            square = lines.unit_square_norms(group, self.parameters)
+            factor = self._factor(square.clamp_min(EPS).sqrt(), learning_rate * self.strength[group.name])
+            for member in group.members[0]:
+                tensor = self.parameters[member.parameter]
+                scale = factor.repeat_interleave(member.width)
+                tensor.mul_(scale.view([-1 if axis == member.axis else 1 for axis in range(tensor.dim())]))
+
+    def _factor(self, norms: Tensor, step: float) -> Tensor:
+        mean = norms.mean()
+        if self.kind == "group_lasso":
+            return (1 - step * mean / norms).clamp_min(0)
+        # a step that would cross zero stops there; the unit is dead from then on
+        return (1 - 2 * step * (mean / norms - mean * norms.sum() / norms.square().sum())).clamp_min(0)

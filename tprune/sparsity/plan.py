@@ -1,0 +1,181 @@
+"""A plan: which units are kept, per group. Data, stored as JSON, never code."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tprune import artifact
+from tprune.config import problems
+from tprune.errors import PlanError
+from tprune.model.shape import TPruneConfig
+from tprune.sparsity import lines
+from tprune.sparsity.lines import STACKS
+
+SCHEMA = 1
+
+
+class Plan(BaseModel):
+    """Kept units by group name; a group that is not named keeps everything.
+
+    qk and vo units are numbered over all heads of the unpruned attention, head by head. The kept
+    heads of an attention keep equally many of each; a dropped head's units are not listed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int = Field(SCHEMA, alias="schema")
+    name: str
+    shapes: dict[str, Any]
+    """Shapes of the model the plan was made for, to refuse any other."""
+    keep: dict[str, tuple[int, ...]]
+    how: dict[str, Any] = {}
+    """Score, planner, budget: how the plan was made."""
+
+
+def make(name: str, config: TPruneConfig, keep: Mapping[str, tuple[int, ...]], how: Mapping[str, Any]) -> Plan:
+    """A checked plan for models of this configuration.
+
+    Raises:
+        PlanError: It does not fit; see `check`.
+    """
+    plan = Plan(schema=SCHEMA, name=name, shapes=shapes_of(config), keep=dict(keep), how=dict(how))
+    check(plan, config)
+    return plan
+
+
+def read(path: Path) -> Plan:
+    """Read a plan from a `plan.json` or from the directory that holds it.
+
+    Raises:
+        ArtifactError: No such file, or no JSON.
+        PlanError: JSON, but no plan.
+    """
+    path = path / "plan.json" if path.is_dir() else path
+    try:
+        plan = Plan.model_validate(artifact.read_json(path))
+    except ValidationError as error:
+        raise PlanError("not a plan", where=path, problems=problems(error), fix="make it with `tprune prune`") from None
+    if plan.schema_version != SCHEMA:
+        raise PlanError(
+            "plan of an unknown schema",
+            where=path,
+            got=plan.schema_version,
+            wanted=SCHEMA,
+            fix="make it again with this version of tprune",
+        )
+    return plan
+
+
+def write(plan: Plan, path: Path) -> None:
+    """Write `plan.json`."""
+    artifact.write_json(path, plan.model_dump(mode="json", by_alias=True))
+
+
+def shapes_of(config: TPruneConfig) -> dict[str, Any]:
+    """What a plan has to agree on with its model."""
+    return {"d_model": config.d_model, **{stack: lines.layer_shapes(config, stack) for stack in STACKS}}
+
+
+def check(plan: Plan, config: TPruneConfig) -> None:
+    """Refuse a plan that does not fit the model; all reasons at once.
+
+    Raises:
+        PlanError: Made for other shapes, unknown groups, units out of range, unequal heads, or an
+            emptied group.
+    """
+    if plan.shapes != shapes_of(config):
+        raise PlanError(
+            "this plan was made for another model",
+            where=f"plan {plan.name}",
+            got=_brief(plan.shapes),
+            wanted=_brief(shapes_of(config)),
+            fix="make a plan for this model with `tprune prune`",
+        )
+    known = {group.name: group for group in lines.groups(config)}
+    found = [f"{name}: no such group" for name in plan.keep if name not in known]
+    for name, units in plan.keep.items():
+        if name not in known:
+            continue
+        if list(units) != sorted(set(units)) or (units and not 0 <= units[0] <= units[-1] < known[name].size):
+            found.append(f"{name}: units must rise from 0 to at most {known[name].size - 1}")
+        elif not units and known[name].kind != "sublayer":
+            found.append(f"{name}: keeps nothing; drop the sub-layer in its `sublayer` group instead")
+        elif known[name].heads > 1 or known[name].kind in ("qk", "vo"):
+            found += _unequal_heads(known[name], units, plan.keep)
+    if found:
+        raise PlanError(
+            "the plan does not fit the model",
+            where=f"plan {plan.name}",
+            problems=found,
+            fix="make a plan for this model with `tprune prune`",
+        )
+
+
+def kept(plan: Plan, group: lines.Group) -> tuple[int, ...]:
+    """Kept units of a group: all where the plan names none, without those of dropped heads."""
+    units = plan.keep.get(group.name, tuple(range(group.size)))
+    if group.kind in ("qk", "vo"):
+        heads = plan.keep.get(group.name.rpartition(".")[0] + ".head")
+        if heads is not None:
+            width = group.size // group.heads
+            units = tuple(unit for unit in units if unit // width in heads)
+    return units
+
+
+def pruned_shapes(config: TPruneConfig, plan: Plan) -> dict[str, list[dict[str, Any]]]:
+    """Shapes after the cut, by stack."""
+    by_name = {group.name: group for group in lines.groups(config)}
+    result: dict[str, list[dict[str, Any]]] = {}
+    for stack in STACKS:
+        result[stack] = []
+        for index in kept(plan, by_name[f"{stack}.layer"]):
+            shape = lines.layer_shapes(config, stack)[index]
+            alive = lines.sublayers(shape)
+            alive = [alive[unit] for unit in kept(plan, by_name[f"{stack}.{index}.sublayer"])]
+            result[stack].append(
+                {
+                    name: _sublayer_shape(plan, by_name, f"{stack}.{index}.{name}", old, name in alive)
+                    for name, old in shape.items()
+                }
+            )
+    return result
+
+
+def _sublayer_shape(plan: Plan, by_name: Mapping[str, lines.Group], name: str, old: Any, alive: bool) -> Any:
+    if not isinstance(old, Mapping):
+        return len(kept(plan, by_name[name])) if alive else 0
+    if not alive:
+        return {**old, "heads": 0}
+    heads = len(kept(plan, by_name[f"{name}.head"]))
+    return {
+        **old,
+        "heads": heads,
+        "qk": len(kept(plan, by_name[f"{name}.qk"])) // heads,
+        "v": len(kept(plan, by_name[f"{name}.vo"])) // heads,
+    }
+
+
+def _unequal_heads(group: lines.Group, units: tuple[int, ...], keep: Mapping[str, tuple[int, ...]]) -> list[str]:
+    width = group.size // group.heads
+    alive = keep.get(group.name.rpartition(".")[0] + ".head", tuple(range(group.heads)))
+    counts = {head: sum(unit // width == head for unit in units) for head in range(group.heads)}
+    if any(counts[head] for head in counts if head not in alive):
+        return [f"{group.name}: lists units of a dropped head"]
+    if len({counts[head] for head in alive if head in counts}) != 1:
+        return [f"{group.name}: the heads of an attention must keep equally many units"]
+    if not counts[alive[0]]:
+        return [f"{group.name}: keeps nothing of the kept heads"]
+    return []
+
+
+def _brief(shapes: Mapping[str, Any]) -> str:
+    def layer(shape: Mapping[str, Any]) -> str:
+        return "/".join(
+            f"{value['heads']}x{value['qk']},{value['v']}" if isinstance(value, Mapping) else str(value)
+            for value in shape.values()
+        )
+
+    stacks = (f"{stack} [{' '.join(layer(shape) for shape in shapes.get(stack, []))}]" for stack in STACKS)
+    return f"d{shapes.get('d_model')} {' '.join(stacks)}"
