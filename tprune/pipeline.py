@@ -1,0 +1,83 @@
+"""The stages in order; which are current, which are stale; resume.
+
+The whole state is in the run's directory: an artifact whose inputs have not changed is kept, one
+whose inputs have is made again, a killed stage goes on from its scratch.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tprune import stages
+from tprune.artifact import Artifact, read
+from tprune.config import Config
+from tprune.errors import InputError
+from tprune.stages import Stage
+
+Tell = Callable[[str], None]
+LAST = ("corpus", "dense", "analysis", "shs", "recover", "bundles", "results", "report")
+
+
+def run(config: Config, out: Path, tell: Tell, until: str = "report") -> Artifact:
+    """Run the pipeline in `out`, reusing what is current.
+
+    Args:
+        config: The recipe.
+        out: The run's directory; made when absent.
+        tell: Gets one line for every stage.
+        until: The last stage to run, one of LAST.
+
+    Returns:
+        The last artifact.
+
+    Raises:
+        InputError: `out` is a file, or no such stage.
+        TpruneError: What the stages raise.
+    """
+    if until not in LAST:
+        raise InputError("no such stage", got=until, wanted=" | ".join(LAST), fix="use one of these")
+    if out.exists() and not out.is_dir():
+        raise InputError("not a directory", where=out, fix="give a directory, or a new name, with --out")
+    steps = LAST[: LAST.index(until) + 1]
+    text = _settle(stages.corpus(out / "corpus", config.text), tell)
+    last = text
+    if "dense" in steps:
+        last = dense = _settle(stages.train(out / "dense", text, config.model, config.learn, out / "logs/dense"), tell)
+    if "analysis" in steps:
+        last = analysis = _settle(
+            stages.analyze(out / "analysis", dense, text, config.analyze, out / "logs/analysis"), tell)
+    sources = {"dense": dense} if "analysis" in steps else {}
+    if "shs" in steps and _wants_shs(config):
+        last = sources["shs"] = _settle(
+            stages.shs(out / "shs", dense, analysis, text, config.shs, out / "logs/shs"), tell)
+    models = {"dense": dense} if "dense" in steps else {}
+    plans: dict[str, Artifact] = {}
+    for target in config.targets if "recover" in steps else ():
+        source = sources["shs" if target.score == "shs" else "dense"]
+        plans[target.name] = _settle(
+            stages.plan(out / "plans" / target.name, source, analysis, text, target, config.learn.seed), tell)
+        pruned = _settle(stages.prune(out / "pruned" / target.name, source, plans[target.name]), tell)
+        last = models[target.name] = _settle(
+            stages.recover(out / "recovered" / target.name, pruned, dense, text, config.recover,
+                           out / "logs/recover" / target.name), tell)
+    bundles = {
+        (engine, name): _settle(stages.bundle(out / "bundles" / engine / name, model, engine, text, config.export),
+                                tell)
+        for engine in (config.export.engines if "bundles" in steps else ()) for name, model in models.items()
+    }
+    if "results" in steps:
+        last = results = _settle(stages.bench(out / "results", config.name, models, bundles, text, config.bench), tell)
+    if "report" in steps:
+        last = _settle(stages.report(out / "report", config.name, results, analysis, models, plans), tell)
+    return last
+
+
+def _wants_shs(config: Config) -> bool:
+    return any(target.score == "shs" for target in config.targets)
+
+
+def _settle(stage: Stage, tell: Tell) -> Artifact:
+    if stage.is_current():
+        tell(f"{stage.name}: up to date ({stage.out})")
+        return read(stage.out)
+    tell(f"{stage.name}: {'stale, making it again' if stage.out.exists() else 'making'} ({stage.out})")
+    return stage.make(stage.out.exists())

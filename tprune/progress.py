@@ -1,0 +1,19 @@
+"""Progress of long work on the terminal."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+
+console = Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def narrate(what: str) -> Iterator[Callable[[str], None]]:
+    """Show a spinner with `what` and the latest detail; only `what` where there is no terminal."""
+    if not console.is_terminal:
+        console.print(what)
+        yield lambda _: None
+        return
+    with console.status(what) as status:
+        yield lambda detail: status.update(f"{what}: {detail}")

@@ -1,0 +1,164 @@
+"""Block-wise Structured Sparsity Learning: which component becomes sparse, on which axis, at what price.
+
+Every block is regularized by a group lasso of its own, on rows and on columns, for a short run;
+then the share of lines under a relative threshold is read off each block and axis. Sensitivity is
+the validation loss when a share of one component's units is masked in the dense model.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tprune.model.transformer import TPruneForConditionalGeneration
+from tprune.sparsity import lines, plan, surgery
+from tprune.sparsity.lines import Group
+from tprune.sparsity.penalties import EPS
+
+Measure = Callable[[TPruneForConditionalGeneration], Mapping[str, float | None]]
+"""Gives {"loss": nats a token, "bleu": score or None} of a model."""
+
+
+class BlockLasso:
+    """The decoupled step of every block's own group lasso, on its rows and on its columns.
+
+    Proximal and relative as in `penalties.Decoupled`: a line of norm n loses lr * weight * m, with m
+    the mean norm of the block's lines on that axis, and stops at zero.
+    """
+
+    def __init__(self, model: TPruneForConditionalGeneration, weight: float) -> None:
+        parameters = dict(model.named_parameters())
+        self.blocks = [parameters[name] for name in lines.blocks(model.config)]
+        self.weight = weight
+
+    @torch.no_grad()
+    def __call__(self, learning_rate: float) -> None:
+        """Shrink every line of every block once."""
+        for block in self.blocks:
+            rows, columns = _shrinkage(block, 1), _shrinkage(block, 0)
+            block.mul_((1 - learning_rate * self.weight * rows).clamp_min(0)[:, None])
+            block.mul_((1 - learning_rate * self.weight * columns).clamp_min(0)[None, :])
+
+
+def sparse_lines(model: TPruneForConditionalGeneration, threshold: float) -> list[dict[str, Any]]:
+    """Share of sparse lines per component and axis.
+
+    A line is sparse when its norm is under `threshold` times the mean norm of its block's lines.
+
+    Returns:
+        One dict a block: component, rows, columns (shares), lines_rows, lines_columns (counts).
+    """
+    parameters = dict(model.named_parameters())
+    table = []
+    for name in lines.blocks(model.config):
+        block = parameters[name].detach()
+        rows, columns = block.norm(dim=1), block.norm(dim=0)
+        table.append(
+            {
+                "component": lines.component(name),
+                "rows": _share_under(rows, threshold),
+                "columns": _share_under(columns, threshold),
+                "lines_rows": len(rows),
+                "lines_columns": len(columns),
+            }
+        )
+    return table
+
+
+def sensitivity(
+    model: TPruneForConditionalGeneration,
+    shares: Sequence[float],
+    measure: Measure,
+    progress: Callable[[str], None] = lambda _: None,
+) -> list[dict[str, Any]]:
+    """Loss and BLEU with a share of one component's units masked, weakest units first.
+
+    Args:
+        model: Dense model; unchanged afterwards.
+        shares: Shares of units to mask in every ffn, qk, vo and head group. Sub-layers and layers
+            are masked whole, one at a time.
+        measure: Measures a model.
+        progress: Called with each group's name.
+
+    Returns:
+        One dict a measurement: component (the group), kind, share, loss, bleu; for sub-layers and
+        layers also `unit`.
+    """
+    parameters = dict(model.named_parameters())
+    table = []
+    for group in lines.groups(model.config):
+        progress(group.name)
+        if group.kind in ("sublayer", "layer"):
+            table += _whole_units(model, group, measure)
+            continue
+        order = lines.unit_square_norms(group, parameters).detach().argsort(stable=True).tolist()
+        for share in shares:
+            with _masked(group, order[: round(share * group.size)], parameters):
+                table.append({"component": group.name, "kind": group.kind, "share": share, **measure(model)})
+    return table
+
+
+def importance(analysis: Mapping[str, Any]) -> dict[str, float]:
+    """Loss increase, in nats a token, by width group when about half of it is masked; at least a small floor."""
+    dense = analysis["dense"]["loss"]
+    found: dict[str, float] = {}
+    for kind in lines.WIDTH_KINDS:
+        entries = [entry for entry in analysis["sensitivity"] if entry["kind"] == kind]
+        nearest = min((entry["share"] for entry in entries), key=lambda share: abs(share - 0.5), default=0.5)
+        found |= {entry["component"]: entry["loss"] - dense for entry in entries if entry["share"] == nearest}
+    floor = 0.05 * float(np.median(list(found.values()) or [0.0]))
+    return {name: max(value, floor, 1e-6) for name, value in found.items()}
+
+
+def layer_importance(analysis: Mapping[str, Any]) -> dict[str, list[float]]:
+    """Loss increase by stack ("encoder.layer", "decoder.layer") when one layer is left out, in order."""
+    found: dict[str, list[float]] = {}
+    for entry in analysis["sensitivity"]:
+        if entry["kind"] == "layer":
+            found.setdefault(entry["component"], []).append(entry["loss"] - analysis["dense"]["loss"])
+    return found
+
+
+def strengths(groups: Sequence[Group], weight: float, analysis: Mapping[str, Any] | None) -> dict[str, float]:
+    """Penalty strength per group: `weight`, up to twice where BSSL found little loss, down to half where much."""
+    measured = importance(analysis) if analysis else {}
+    middle = float(np.median(list(measured.values()) or [1.0]))
+    return {
+        group.name: weight * float(np.clip(np.sqrt(middle / measured.get(group.name, middle)), 0.5, 2.0))
+        for group in groups
+    }
+
+
+def _shrinkage(block: Tensor, axis: int) -> Tensor:
+    norms = block.norm(dim=axis)
+    return norms.mean() / norms.clamp_min(EPS)
+
+
+def _share_under(norms: Tensor, threshold: float) -> float:
+    return float((norms < threshold * norms.mean()).float().mean())
+
+
+def _whole_units(model: TPruneForConditionalGeneration, group: Group, measure: Measure) -> list[dict[str, Any]]:
+    table = []
+    for unit in range(group.size):
+        rest = tuple(other for other in range(group.size) if other != unit)
+        if not rest and group.kind == "layer":
+            continue
+        without = surgery.prune(model, plan.make("without", model.config, {group.name: rest}, {}))
+        table.append({"component": group.name, "kind": group.kind, "unit": unit, "share": 1.0, **measure(without)})
+    return table
+
+
+@contextmanager
+def _masked(group: Group, units: list[int], parameters: Mapping[str, Tensor]) -> Iterator[None]:
+    kept = {member.parameter: parameters[member.parameter].detach().clone() for member in group.members[0]}
+    with torch.no_grad():
+        lines.zero_units(group, units, parameters)
+        try:
+            yield
+        finally:
+            for name, tensor in kept.items():
+                parameters[name].copy_(tensor)

@@ -1,0 +1,214 @@
+"""The stages: what each one reads, what it makes, and from which settings.
+
+A stage is described before it is run, so that the pipeline can tell whether its artifact is still
+current. `tprune run` and the single verbs of the command line run the same stages.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tprune import artifact
+from tprune.artifact import Artifact
+from tprune.config import Analyze, Architecture, Learn, Shs, Target, Text, resolved
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One artifact to be made."""
+
+    name: str
+    out: Path
+    fingerprint: str
+    """Of everything the artifact depends on."""
+    make: Callable[[bool], Artifact]
+    """Makes the artifact; the argument says whether to replace an old one."""
+
+    def is_current(self) -> bool:
+        """Whether the artifact is there and made from these inputs."""
+        return artifact.is_current(self.out, self.fingerprint)
+
+
+def corpus(out: Path, text: Text, tokenizer: Path | None = None) -> Stage:
+    """Checked, tokenized text."""
+    from tprune.text import corpus as room
+
+    inputs = room.inputs(text, tokenizer)
+    return Stage("corpus", out, artifact.fingerprint("corpus", inputs, {}),
+                 lambda force: room.prepare(text, out, tokenizer=tokenizer, force=force))
+
+
+def train(out: Path, text: Artifact, architecture: Architecture, learn: Learn, logs: Path | None) -> Stage:
+    """The dense model."""
+    def make(partial_out: Path) -> None:
+        from transformers import set_seed
+
+        from tprune.model.shape import dense_config
+        from tprune.model.transformer import TPruneForConditionalGeneration
+        from tprune.text.corpus import open_corpus
+
+        opened = open_corpus(text)
+        set_seed(architecture.seed)
+        size = architecture.model_dump(exclude={"seed"})
+        tokens = opened.tokenizer
+        config = dense_config(vocab_size=tokens.vocabulary_size, pad_token_id=tokens.pad_id,
+                              eos_token_id=tokens.eos_id, decoder_start_token_id=tokens.decoder_start_id, **size)
+        _fit(partial_out, TPruneForConditionalGeneration(config), text, learn, logs)
+
+    return _stage("dense", "model", out, {"model": resolved(architecture), "learn": resolved(learn)},
+                  {"corpus": text}, make)
+
+
+def analyze(out: Path, model: Artifact, text: Artifact, settings: Analyze, logs: Path | None) -> Stage:
+    """BSSL: sparse lines per component and axis, and sensitivity."""
+    def make(partial_out: Path) -> None:
+        from tprune.learn.evaluate import token_loss
+        from tprune.learn.trainer import fit
+        from tprune.model import checkpoint
+        from tprune.progress import narrate
+        from tprune.sparsity import bssl
+        from tprune.text.corpus import open_corpus
+
+        opened = open_corpus(text)
+        train_pairs, valid = opened.split("train"), opened.split("valid")
+        regularized = checkpoint.load(model.path)
+        history = fit(regularized, train_pairs, valid, settings.learn, partial_out / artifact.SCRATCH, logs=logs,
+                      shrink=bssl.BlockLasso(regularized, settings.weight))
+        dense = checkpoint.load(model.path).to(regularized.device)
+
+        def measure(candidate: Any) -> dict[str, float | None]:
+            loss = token_loss(candidate, valid, settings.sentences)
+            return {"loss": loss, "bleu": _bleu(candidate, opened, settings.bleu_sentences)}
+
+        with narrate("sensitivity") as progress:
+            table = {
+                "components": bssl.sparse_lines(regularized, settings.threshold),
+                "dense": measure(dense),
+                "sensitivity": bssl.sensitivity(dense, settings.shares, measure, progress),
+            }
+        artifact.write_json(partial_out / "analysis.json", table)
+        artifact.write_json(partial_out / "history.json", history)
+
+    return _stage("analysis", "analysis", out, resolved(settings), {"model": model, "corpus": text}, make)
+
+
+def shs(out: Path, model: Artifact, analysis: Artifact, text: Artifact, settings: Shs, logs: Path | None) -> Stage:
+    """The dense model after training with the SHS penalty."""
+    def make(partial_out: Path) -> None:
+        from tprune.model import checkpoint
+        from tprune.sparsity import bssl, lines
+        from tprune.sparsity.penalties import Decoupled
+
+        dense = checkpoint.load(model.path)
+        groups = lines.groups(dense.config, lines.WIDTH_KINDS)
+        strength = bssl.strengths(groups, settings.penalty.weight, artifact.read_json(analysis.path / "analysis.json"))
+        shrink = None if settings.penalty.kind == "none" else Decoupled(settings.penalty.kind, dense, groups, strength)
+        teacher = checkpoint.load(model.path) if settings.learn.distill else None
+        artifact.write_json(partial_out / "strengths.json", strength)
+        _fit(partial_out, dense, text, settings.learn, logs, teacher=teacher, shrink=shrink)
+
+    return _stage("shs", "model", out, resolved(settings), {"model": model, "analysis": analysis, "corpus": text},
+                  make)
+
+
+def plan(out: Path, model: Artifact, analysis: Artifact, text: Artifact, target: Target, seed: int) -> Stage:
+    """Which units are kept."""
+    def make(partial_out: Path) -> None:
+        from tprune.model import checkpoint
+        from tprune.sparsity import bssl, lines, planner, scores
+        from tprune.sparsity import plan as plans
+        from tprune.text.corpus import open_corpus
+
+        measured = artifact.read_json(analysis.path / "analysis.json")
+        source = checkpoint.load(model.path)
+        groups = lines.groups(source.config, lines.WIDTH_KINDS)
+        found = scores.score(target.score, source, groups, open_corpus(text).split("train"), seed,
+                             bssl.importance(measured))
+        chosen = planner.make(source.config, target, found, layer_importance=bssl.layer_importance(measured))
+        plans.write(chosen, partial_out / "plan.json")
+
+    return _stage(f"plan {target.name}", "plan", out, {"target": resolved(target), "seed": seed},
+                  {"model": model, "analysis": analysis, "corpus": text}, make)
+
+
+def prune(out: Path, model: Artifact, chosen: Artifact) -> Stage:
+    """The smaller model, not yet recovered."""
+    def make(partial_out: Path) -> None:
+        from tprune.model import checkpoint
+        from tprune.sparsity import plan as plans
+        from tprune.sparsity import surgery
+
+        smaller = surgery.prune(checkpoint.load(model.path), plans.read(chosen.path))
+        checkpoint.save(smaller, partial_out)
+        _copy_tokenizer(model.path, partial_out)
+
+    return _stage(f"prune {out.name}", "model", out, {}, {"model": model, "plan": chosen}, make)
+
+
+def recover(out: Path, model: Artifact, teacher: Artifact, text: Artifact, learn: Learn, logs: Path | None) -> Stage:
+    """The smaller model after training with the dense one as its teacher."""
+    def make(partial_out: Path) -> None:
+        from tprune.model import checkpoint
+
+        _fit(partial_out, checkpoint.load(model.path), text, learn, logs,
+             teacher=checkpoint.load(teacher.path) if learn.distill else None)
+
+    return _stage(f"recover {out.name}", "model", out, resolved(learn),
+                  {"model": model, "teacher": teacher, "corpus": text}, make)
+
+
+def bundle(out: Path, model: Artifact, engine: str, text: Artifact, settings: Any) -> Stage:
+    """The directory that goes to the phone."""
+    from tprune.export import bundle as room
+
+    config = room.inputs(engine, settings)
+
+    def make(force: bool) -> Artifact:
+        from tprune.text.corpus import open_corpus
+
+        valid = open_corpus(text).split("valid")
+        sentences = [valid[index][0].tolist() for index in range(min(settings.parity_sentences, len(valid)))]
+        return room.export(model.path, out, engine, settings, sentences=sentences, force=force)
+
+    return Stage(f"export {engine} {out.name}", out, artifact.fingerprint("bundle", config, {"model": model}), make)
+
+
+def _stage(name: str, kind: str, out: Path, config: Mapping[str, Any], parents: Mapping[str, Artifact],
+           make: Callable[[Path], None]) -> Stage:
+    def build(force: bool) -> Artifact:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with artifact.create(out, kind, config=config, parents=parents, force=force) as partial_out:
+            make(partial_out)
+        return artifact.read(out, kind)
+
+    return Stage(name, out, artifact.fingerprint(kind, config, parents), build)
+
+
+def _fit(partial_out: Path, model: Any, text: Artifact, learn: Learn, logs: Path | None, *, teacher: Any = None,
+         shrink: Any = None) -> None:
+    """Train, then write the checkpoint, the tokenizer and the history."""
+    from tprune.learn.trainer import fit
+    from tprune.model import checkpoint
+    from tprune.text.corpus import open_corpus
+
+    opened = open_corpus(text)
+    history = fit(model, opened.split("train"), opened.split("valid"), learn, partial_out / artifact.SCRATCH,
+                  teacher=teacher, shrink=shrink, logs=logs)
+    checkpoint.save(model, partial_out)
+    opened.tokenizer.save(partial_out)
+    artifact.write_json(partial_out / "history.json", history)
+
+
+def _bleu(model: Any, opened: Any, sentences: int) -> float | None:
+    """Greedy BLEU on the first validation sentences; None for no sentences."""
+    if not sentences:
+        return None
+    from tprune.learn.evaluate import score
+    from tprune.model.decode import Search, TorchEngine, translate
+
+    pairs = opened.split("valid")
+    sources = [pairs[index][0].tolist() for index in range(min(sentences, len(pairs)))]
+    found = translate(TorchEngine(model), sources, Search.of(model))
+    return score(opened.tokenizer.decode(found), opened.raw("valid")[1][:sentences]).bleu
