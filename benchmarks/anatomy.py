@@ -4,7 +4,7 @@ Both the interactive figures and the pictures draw these views, so that they can
 """
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -118,10 +118,11 @@ def read_analysis(analysis: Mapping[str, Any]) -> Analysis:
 
 
 def heat(analysis: Analysis) -> Heat:
-    """Lay the blocks out by layer and projection, in the order in which they come."""
+    """Lay the blocks out by layer and projection; the fullest layer gives the projections' order."""
     cells = {_place(block.component): block for block in analysis.components}
-    layers = tuple(dict.fromkeys(layer for layer, _ in cells))
-    projections = tuple(dict.fromkeys(projection for _, projection in cells))
+    sizes = Counter(layer for layer, _ in cells)
+    layers = tuple(sizes)
+    projections = tuple(dict.fromkeys(projection for _, projection in sorted(cells, key=lambda cell: -sizes[cell[0]])))
 
     def grid(axis: str) -> tuple[tuple[float | None, ...], ...]:
         return tuple(tuple(getattr(cells.get((layer, projection)), axis, None) for projection in projections)

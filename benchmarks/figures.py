@@ -16,7 +16,8 @@ SYMBOLS = {"phone": "star", "sbc": "diamond", "host-x86": "circle"}
 
 def plane_figure(plane: Plane) -> go.Figure:
     """Speedup against BLEU: one trace a series, its front as a line, the paper's range behind."""
-    figure = _figure(560)
+    below = 30 * len(plane.series)  # the legend, one line a series
+    figure = _figure(560 + below)
     if plane.dense_bleu is not None:
         low, high = (plane.dense_bleu * (1 - percent / 100) for percent in reversed(PAPER_LOSS_PERCENT))
         figure.add_shape(type="rect", x0=PAPER_SPEEDUP[0], x1=PAPER_SPEEDUP[1], y0=low, y1=high, layer="below",
@@ -42,12 +43,13 @@ def plane_figure(plane: Plane) -> go.Figure:
             hoverinfo="skip"))
     figure.update_xaxes(title="speedup against the dense model (times)", ticksuffix="x")
     figure.update_yaxes(title="BLEU")
-    return figure.update_layout(legend={"orientation": "h", "y": -0.16, "x": 0})
+    return figure.update_layout(margin={"b": 80 + below},
+                                legend={"yref": "container", "y": 0, "yanchor": "bottom", "x": 0})
 
 
 def heat_figure(heat: Heat) -> go.Figure:
     """Share of sparse lines by layer and projection, rows and columns side by side."""
-    figure = _figure(150 + 34 * len(heat.layers), make_subplots(
+    figure = _figure(230 + 34 * len(heat.layers), make_subplots(
         cols=2, shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=("rows", "columns")))
     for place, grid in enumerate((heat.rows, heat.columns), start=1):
         percent = [[None if share is None else 100 * share for share in line] for line in grid]
@@ -57,6 +59,7 @@ def heat_figure(heat: Heat) -> go.Figure:
             texttemplate="%{text}", hovertemplate="%{y} %{x}: %{z:.1f} % sparse<extra></extra>"), row=1, col=place)
     figure.update_yaxes(autorange="reversed", showgrid=False, zeroline=False)
     figure.update_xaxes(showgrid=False, tickangle=-40)
+    figure.update_yaxes(ticks="", col=2)
     return figure.update_layout(coloraxis={
         "cmin": 0, "cmax": 100, "colorscale": [[step / 4, color] for step, color in enumerate(HEAT)],
         "colorbar": {"title": "sparse lines", "ticksuffix": " %", "thickness": 14}})
@@ -64,9 +67,9 @@ def heat_figure(heat: Heat) -> go.Figure:
 
 def sensitivity_figure(curves: Mapping[str, Sequence[Curve]]) -> go.Figure:
     """Rise of the validation loss over the share masked, one panel for each kind of unit."""
-    figure = _figure(460, make_subplots(cols=len(curves), horizontal_spacing=0.06,
-                                        subplot_titles=[f"unit: {kind}" for kind in curves]))
     colors = component_colors(curve.component for kind in curves.values() for curve in kind)
+    figure = _figure(max(460, 150 + 30 * len(colors)), make_subplots(
+        cols=len(curves), horizontal_spacing=0.06, subplot_titles=[f"unit: {kind}" for kind in curves]))
     shown: set[str] = set()
     for place, kind in enumerate(curves.values(), start=1):
         for curve in kind:
@@ -77,7 +80,7 @@ def sensitivity_figure(curves: Mapping[str, Sequence[Curve]]) -> go.Figure:
                 hovertemplate=f"{curve.component}: %{{x:.0f}} % masked, loss +%{{y:.3f}}<extra></extra>"),
                 row=1, col=place)
             shown.add(curve.component)
-    figure.update_xaxes(title="units masked", ticksuffix=" %")
+    figure.update_xaxes(title="units masked", ticksuffix=" %", range=(-4, 104), dtick=50)
     return figure.update_yaxes(title="rise of the validation loss (nats per token)", col=1)
 
 
@@ -104,7 +107,7 @@ def widths_figure(widths: Mapping[str, Sequence[Panel]]) -> go.Figure:
     buttons = [{"label": plan, "method": "restyle",
                 "args": ["visible", [True] * len(panels) + [other == plan for other in widths for _ in panels]]}
                for plan in widths]
-    figure.update_xaxes(showgrid=False)
+    figure.update_xaxes(showgrid=False, type="category")
     return figure.update_layout(
         barmode="overlay", bargap=0.25, margin={"t": 90},
         legend={"orientation": "h", "y": 1.13, "x": 1, "xanchor": "right"},
@@ -121,7 +124,8 @@ def breakdown_figure(bars: Sequence[Bar]) -> go.Figure:
                                 hovertemplate=f"{stage}: %{{x:.2f}} ms<extra></extra>"))
     figure.update_yaxes(autorange="reversed", showgrid=False, automargin=True)
     figure.update_xaxes(title="median of a sentence (ms)")
-    return figure.update_layout(barmode="stack", legend={"orientation": "h", "y": 1.0, "yanchor": "bottom"})
+    return figure.update_layout(barmode="stack", legend={"orientation": "h", "y": 1.0, "yanchor": "bottom",
+                                                          "traceorder": "normal"})
 
 
 def training_figure(training: Mapping[str, Sequence[tuple[int, float]]]) -> go.Figure:
@@ -136,12 +140,12 @@ def training_figure(training: Mapping[str, Sequence[tuple[int, float]]]) -> go.F
 
 
 def _figure(height: int, figure: go.Figure | None = None) -> go.Figure:
-    axis = {"gridcolor": GRID, "zerolinecolor": GRID, "linecolor": GRID}
+    axis = {"gridcolor": GRID, "zerolinecolor": GRID, "linecolor": GRID, "automargin": True, "title": {"standoff": 12}}
     figure = go.Figure() if figure is None else figure
     figure.update_xaxes(**axis)
     figure.update_yaxes(**axis)
     return figure.update_layout(
-        template="none", height=height, paper_bgcolor=PAPER, plot_bgcolor=PAPER, colorway=None,
+        template="none", height=height, paper_bgcolor=PAPER, plot_bgcolor=PAPER,
         font={"family": "system-ui, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif", "size": 13, "color": INK},
         margin={"l": 70, "r": 24, "t": 44, "b": 60}, hoverlabel={"bgcolor": PAPER, "font": {"color": INK, "size": 13}})
 

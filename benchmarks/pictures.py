@@ -26,9 +26,9 @@ def plane_picture(plane: Plane) -> Figure:
     for index, series in enumerate(plane.series):
         color = series_color(index)
         axes.plot([point.speedup for point in series.front], [point.bleu for point in series.front], color=color,
-                  alpha=0.45, linewidth=1.2)
+                  linewidth=1, marker=MARKERS[series.kind], label=series.name)
         axes.scatter([point.speedup for point in series.points], [point.bleu for point in series.points], s=60,
-                     marker=MARKERS[series.kind], label=series.name,
+                     marker=MARKERS[series.kind],
                      c=[color if point.row.valid.ok else "#ffffff" for point in series.points],
                      edgecolors=[INK if point.row.dense else color for point in series.points], linewidths=1.6,
                      zorder=3)

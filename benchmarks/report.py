@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 PAGE, TEXT = "index.html", "report.md"
 NOTHING = "Nothing has been measured yet."
+# the page never talks to a server, not even on a click
+CONFIG = {"responsive": True, "displaylogo": False,
+          "modeBarButtonsToRemove": ["sendChartToCloud", "select2d", "lasso2d"]}
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,7 @@ def _embed(section: Section) -> str:
         return ""
     return str(section.figure.to_html(full_html=False, include_plotlyjs=False, div_id=f"plot-{section.anchor}",
                                       default_height=section.figure.layout.height,
-                                      config={"responsive": True, "displaylogo": False}))
+                                      config=CONFIG))
 
 
 def _plotly_js() -> str:

@@ -31,10 +31,9 @@ class Table:
 
 
 def result_tables(rows: Iterable[Row]) -> list[Table]:
-    """One table for each test set, everything that was measured in it."""
-    return _tables(rows, lambda row: f"{row.dataset} {row.split}",
-                   ("Plan", "Engine", "Machine", "Parameters", "Size", "p50", "p90", "Speedup", "BLEU", "chrF",
-                    "BLEU loss"))
+    """One table for each test set and machine, everything that was measured there."""
+    return _tables(rows, lambda row: f"{row.dataset} {row.split} on {machine(row.environment)}",
+                   ("Plan", "Engine", "Parameters", "Size", "p50", "p90", "Speedup", "BLEU", "chrF", "BLEU loss"))
 
 
 def engine_tables(rows: Iterable[Row]) -> list[Table]:
@@ -75,13 +74,13 @@ def rows_to_markdown(rows: Sequence[Row]) -> str:
 
 def sentence(headline: Headline) -> str:
     """The best speedups of one test set on one machine in one sentence."""
-    reached = [f"{best.speedup:.2f}x at ≤ {best.limit_percent:g} %" for best in headline.best]
+    reached = [f"{best.speedup:.2f}x as fast at ≤ {best.limit_percent:g} %" for best in headline.best]
     if not reached:
         return (f"No valid pruned model of {headline.dataset} {headline.split} on {machine(headline.environment)} "
                 f"loses 8 % of BLEU or less.")
     best = reached[0] if len(reached) == 1 else f"{', '.join(reached[:-1])} and {reached[-1]}"
-    return (f"On {machine(headline.environment)}, pruned models translate {headline.dataset} {headline.split} "
-            f"{best} relative BLEU loss, against the dense model timed in the same run.")
+    return (f"On {machine(headline.environment)}, pruned models translate {headline.dataset} {headline.split} up to "
+            f"{best} relative BLEU loss.")
 
 
 def number(value: object, form: str) -> str:
@@ -131,7 +130,7 @@ def _tables(rows: Iterable[Row], title: Callable[[Row], str], columns: Sequence[
 
 def _table(title: str, rows: Sequence[Row], columns: Sequence[str]) -> Table:
     ordered = sorted(rows, key=lambda row: (row.engine, row.precision, row.threads or 0, row.decode,
-                                            machine(row.environment), not row.dense, row.speedup or 0))
+                                            not row.dense, row.speedup or 0))
     if len({row.seed for row in rows}) > 1:
         columns = (columns[0], "Seed", *columns[1:])
     notes = [f"{DOUBTFUL} {row.model}, {setting(row)}: {', '.join(row.valid.reasons)}"
@@ -148,7 +147,6 @@ _COLUMNS: Mapping[str, tuple[bool, Callable[[Row], str]]] = {
     "Plan": (False, lambda row: row.model),
     "Seed": (True, lambda row: number(row.seed, "d")),
     "Engine": (False, setting),
-    "Machine": (False, lambda row: machine(row.environment)),
     "Precision": (False, lambda row: row.precision),
     "Threads": (True, lambda row: number(row.threads, "d")),
     "Search": (False, lambda row: row.decode),

@@ -1,0 +1,104 @@
+"""Tables in words, and the README's place for them."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks.rows import EMULATED, PHONE, pruned, row
+from tprune.benchmarks import record
+from tprune.benchmarks.readme import readme_tables, update_readme
+from tprune.benchmarks.result_table import measured_table, plan_table, rows_to_markdown, sentence
+from tprune.benchmarks.standings import headlines
+from tprune.errors import InputError
+
+HOT = {"ok": False, "reasons": ["device was hot"]}
+README = "# tprune\n\n<!-- results -->\nold\n<!-- /results -->\n\nmore\n"
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    folder = tmp_path / "results"
+    folder.mkdir()
+    record.write(folder / "host.json", [pruned(1.6, 2.5), row()])
+    record.write(folder / "phone.json", [row(environment=PHONE, chrf=None),
+                                          pruned(2.0, 4.0, environment=PHONE, valid=HOT)])
+    return folder
+
+
+def test_readme_tables_by_test_set_engine_and_machine(results: Path) -> None:
+    assert readme_tables(results) == """\
+**multi30k-ende test.2016, onnxruntime 1.31.1, host (x86): Xeon 8370C**
+
+| Plan | Precision | Threads | Search | Parameters | Size | p50 | Speedup | BLEU | BLEU loss |
+| --- | --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |
+| dense | fp32 | 1 | greedy | 9.00 M | 36.00 MB | 20.0 ms | 1.00x | 38.00 | 0.0 % (≤ 0.0 %) |
+| half-1.6 | fp32 | 1 | greedy | 5.00 M | 36.00 MB | 12.5 ms | 1.60x (1.55–1.65) | 37.05 | 2.5 % (≤ 3.1 %) |
+
+**multi30k-ende test.2016, onnxruntime 1.31.1, phone: Pixel 8, Cortex-X3**
+
+| Plan | Precision | Threads | Search | Parameters | Size | p50 | Speedup | BLEU | BLEU loss |
+| --- | --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |
+| dense | fp32 | 1 | greedy | 9.00 M | 36.00 MB | 20.0 ms | 1.00x | 38.00 | 0.0 % (≤ 0.0 %) |
+| half-2 | fp32 | 1 | greedy | 5.00 M | 36.00 MB | 10.0 ms | 2.00x (1.94–2.06) † | 36.48 | 4.0 % (≤ 4.6 %) |
+
+† half-2, onnxruntime fp32, 1 thread, greedy: device was hot"""
+
+
+def test_no_latency_from_emulation_and_dashes_for_what_is_missing() -> None:
+    text = rows_to_markdown([pruned(1.5, 2.0, environment=EMULATED, chrf=None, size_bytes=None)])
+    assert ("| half-1.5 | onnxruntime fp32, 1 thread, greedy | 5.00 M | – | – | – | – | 37.24 | – | "
+            "2.0 % (≤ 2.6 %) |") in text
+    assert "13.3" not in text
+    assert "1.50" not in text
+    assert "| emulated (Arm64): qemu | 1 | – | 1 of 1 |" in text
+
+
+def test_seeds_are_shown_when_they_differ() -> None:
+    text = rows_to_markdown([pruned(1.5, 2.0, seed=1), pruned(1.5, 2.0, seed=2)])
+    assert "| Plan | Seed | Engine |" in text
+    assert "| half-1.5 | 2 | onnxruntime" in text
+
+
+def test_measured_table_counts_rows_samples_and_verdicts() -> None:
+    table = measured_table([row(), pruned(1.5, 2.0), pruned(1.7, 2.0, valid=HOT), row(threads=None)])
+    assert table.lines == (
+        ("onnxruntime 1.31.1", "fp32", "1", "host (x86): Xeon 8370C", "3", "9", "2 of 3; half-1.7: device was hot"),
+        ("onnxruntime 1.31.1", "fp32", "–", "host (x86): Xeon 8370C", "1", "3", "1 of 1"))
+
+
+def test_plan_table_lists_scalar_settings() -> None:
+    table = plan_table({
+        "half": {"name": "half", "score": "shs", "keep": 0.5, "groups": {"a": [1]}}, "tiny": {"grid": 8}})
+    assert table.heads == ("Plan", "score", "keep", "grid")
+    assert table.lines == (("half", "shs", "0.5", "–"), ("tiny", "–", "–", "8"))
+
+
+def test_cells_cannot_break_a_markdown_table() -> None:
+    assert r"| a\|b |" in rows_to_markdown([row(model="a|b")])
+
+
+def test_sentences() -> None:
+    none, two = headlines([pruned(1.4, 2.0), pruned(1.9, 7.0),
+                           pruned(2.0, 9.0, environment={"kind": "sbc", "cpu": "Pi 4"})])
+    assert sentence(two) == ("On host (x86): Xeon 8370C, pruned models translate multi30k-ende test.2016 up to "
+                             "1.40x as fast at ≤ 3 % and 1.90x as fast at ≤ 8 % relative BLEU loss.")
+    assert sentence(none) == ("No valid pruned model of multi30k-ende test.2016 on single-board computer: Pi 4 "
+                              "loses 8 % of BLEU or less.")
+
+
+def test_update_readme_replaces_only_what_is_between_the_markers(tmp_path: Path, results: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(README, encoding="utf-8")
+    assert update_readme(readme, results)
+    text = readme.read_text(encoding="utf-8")
+    assert text == f"# tprune\n\n<!-- results -->\n\n{readme_tables(results)}\n\n<!-- /results -->\n\nmore\n"
+    assert not update_readme(readme, results)
+
+
+@pytest.mark.parametrize("text", ["# tprune\n", "<!-- /results --> <!-- results -->", "<!-- results -->" * 2])
+def test_a_readme_without_its_markers_is_refused(tmp_path: Path, results: Path, text: str) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match="no place for the results"):
+        update_readme(readme, results)
+    assert readme.read_text(encoding="utf-8") == text

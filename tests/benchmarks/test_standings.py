@@ -1,0 +1,81 @@
+"""Which rows stand where: planes, fronts and headlines."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.benchmarks.rows import EMULATED, PHONE, pruned, row
+from tprune.benchmarks.standings import Point, Series, bars, headlines, machine, planes
+
+
+def test_one_series_for_each_engine_precision_threads_and_machine() -> None:
+    rows = [row(), pruned(1.5, 2), row(precision="int8"), row(threads=2), row(engine="executorch"),
+            row(environment=PHONE), pruned(1.5, 2, split="test.2017")]
+    first, second = planes(rows)
+    assert (first.dataset, first.split, second.split) == ("multi30k-ende", "test.2016", "test.2017")
+    assert [series.name for series in first.series] == [
+        "onnxruntime fp32, 1 thread, greedy · host (x86): Xeon 8370C",
+        "onnxruntime int8, 1 thread, greedy · host (x86): Xeon 8370C",
+        "onnxruntime fp32, 2 threads, greedy · host (x86): Xeon 8370C",
+        "executorch fp32, 1 thread, greedy · host (x86): Xeon 8370C",
+        "onnxruntime fp32, 1 thread, greedy · phone: Pixel 8, Cortex-X3",
+    ]
+    assert [point.row.model for point in first.series[0].points] == ["dense", "half-1.5"]
+
+
+def test_emulated_and_incomplete_rows_are_on_no_plane() -> None:
+    assert planes([pruned(1.5, 2, environment=EMULATED),
+                   row(model="half", speedup=None),
+                   row(bleu=None, bleu_signature=None, bleu_loss_percent=None, bleu_loss_upper_percent=None)]) == []
+
+
+def test_a_dense_row_without_speedup_is_its_own_baseline() -> None:
+    (plane,) = planes([row(speedup=None, baseline=None)])
+    assert plane.series[0].points[0].speedup == 1
+    assert planes([row(speedup=None, baseline=None, latency_ms=None)]) == []
+
+
+@given(st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), min_size=1, max_size=12))
+def test_the_front_is_what_nothing_beats(values: list[tuple[int, int]]) -> None:
+    series = Series("s", "phone", tuple(Point(speedup, bleu, row()) for speedup, bleu in values))
+    front = {(point.speedup, point.bleu) for point in series.front}
+    for speedup, bleu in values:
+        beaten = any(other != (speedup, bleu) and other[0] >= speedup and other[1] >= bleu for other in values)
+        assert ((speedup, bleu) in front) == (not beaten)
+
+
+def test_headlines_take_the_fastest_valid_model_within_each_limit() -> None:
+    rows = [row(), pruned(1.2, 0.9), pruned(1.1, -0.5), pruned(1.6, 2.9), pruned(1.9, 8.0), pruned(2.5, 8.1),
+            pruned(1.8, 1.0, valid={"ok": False, "reasons": ["hot"]}), pruned(1.7, 1.0, environment=EMULATED)]
+    (headline,) = headlines(rows)
+    assert [(best.limit_percent, best.speedup, best.loss_percent) for best in headline.best] == [
+        (1, 1.2, 0.9), (3, 1.6, 2.9), (8, 1.9, 8.0)]
+
+
+def test_seeds_are_averaged_before_the_best_is_chosen() -> None:
+    rows = [pruned(2.0, 0.5, model="lucky", seed=1), pruned(1.4, 3.5, model="lucky", seed=2),
+            pruned(1.5, 1.0, model="steady", seed=1), pruned(1.6, 1.0, model="steady", seed=2)]
+    (headline,) = headlines(rows)
+    assert [(best.limit_percent, best.row.model, best.seeds) for best in headline.best] == [
+        (1, "steady", 2), (3, "lucky", 2), (8, "lucky", 2)]
+    assert headline.best[1].speedup == (2.0 + 1.4) / 2
+    assert headline.best[1].loss_percent == (0.5 + 3.5) / 2
+
+
+def test_phones_and_hosts_never_share_a_headline() -> None:
+    found = headlines([pruned(3.0, 0.5), pruned(1.3, 0.5, environment=PHONE)])
+    assert [(headline.environment.kind, headline.best[0].speedup) for headline in found] == [
+        ("phone", 1.3), ("host-x86", 3.0)]
+
+
+def test_a_machine_is_named_by_kind_first() -> None:
+    busy = {"kind": "host-x86", "cpu": "Intel(R) Xeon(R) Platinum 8370C CPU @ 2.80GHz"}
+    assert machine(row(environment=busy).environment) == "host (x86): Intel Xeon Platinum 8370C"
+    assert machine(row(environment=PHONE).environment) == "phone: Pixel 8, Cortex-X3"
+    assert machine(row(environment=EMULATED).environment) == "emulated (Arm64): qemu"
+
+
+def test_stages_come_from_rows_that_have_them_and_never_from_emulation() -> None:
+    stages = {"encoder": 2.0, "decode": 18.0}
+    found = bars([row(), row(latency_breakdown_ms=stages), row(latency_breakdown_ms=stages, environment=EMULATED)])
+    assert [(bar.label, bar.stages_ms) for bar in found] == [
+        ("dense · onnxruntime fp32, 1 thread, greedy · host (x86)", stages)]
