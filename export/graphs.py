@@ -1,0 +1,146 @@
+"""The two graphs of a bundle, traced by both exporters: encode once, then decode step by step.
+
+`encode` gives every cross-attention's keys and values, so that nothing of the encoder is computed
+twice; `decode_step` takes and gives the self-attention's keys and values so far. A sub-layer that
+was pruned away has no inputs and outputs. The position is an input of its own, since no cache
+needs to be left to tell it.
+
+Shapes: B batch, S source length, P cached target length, H heads, K query/key width of a head,
+V value width of a head, N vocabulary.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tprune.errors import ExportError
+
+ENCODE, DECODE_STEP = "encode", "decode_step"
+
+
+def cross_names(shapes: Sequence[dict[str, Any]]) -> list[str]:
+    """Names of the tensors that go from `encode` to every `decode_step`: (B, H, S, K) and (B, H, S, V) by layer."""
+    return [name for layer in _layers(shapes, "cross_attn") for name in (f"cross_keys_{layer}", f"cross_values_{layer}")]
+
+
+def past_names(shapes: Sequence[dict[str, Any]]) -> list[str]:
+    """Names of the cache that goes into `decode_step`: (B, H, P, K) and (B, H, P, V) by layer."""
+    return [f"past_{name}" for name in _self_names(shapes)]
+
+
+def encode_inputs(padded: bool) -> list[str]:
+    """Names of the inputs of `encode`: source (B, S) and, where sentences may be padded, source_mask (B, S)."""
+    return ["source", "source_mask"] if padded else ["source"]
+
+
+def step_inputs(shapes: Sequence[dict[str, Any]], padded: bool) -> list[str]:
+    """Names of the inputs of `decode_step`: tokens (B, 1), position (1,), the caches and maybe source_mask (B, S)."""
+    return ["tokens", "position", *(["source_mask"] if padded else []), *past_names(shapes), *cross_names(shapes)]
+
+
+def step_outputs(shapes: Sequence[dict[str, Any]]) -> list[str]:
+    """Names of the outputs of `decode_step`: logits (B, N) and the caches with P+1 positions."""
+    return ["logits", *(f"new_{name}" for name in _self_names(shapes))]
+
+
+class Encode(nn.Module):
+    """Source sentence to the keys and values of the decoder's cross-attentions.
+
+    Args:
+        model: A translation model, see `tprune.model.transformer`.
+        padded: Take a mask, for batches of sentences of unequal length.
+
+    Raises:
+        ExportError: No decoder layer attends to the source.
+    """
+
+    def __init__(self, model: nn.Module, padded: bool) -> None:
+        super().__init__()
+        if not cross_names(shapes_of(model)):
+            raise ExportError("no decoder layer attends to the source", fix="keep at least one cross-attention")
+        self.model, self.padded = model, padded
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Tensors in the order of `encode_inputs` -> tensors in the order of `cross_names`."""
+        states = self.model.encoder(inputs[0], inputs[1] if self.padded else None).last_hidden_state
+        return tuple(tensor for pair in self.model.cross(states) if pair is not None for tensor in pair)
+
+    def example(self, batch: int, source: int) -> tuple[Tensor, ...]:
+        """Inputs of these lengths to trace with."""
+        ones = torch.ones(batch, source, dtype=torch.long)
+        return (ones, ones.clone()) if self.padded else (ones,)
+
+
+class DecodeStep(nn.Module):
+    """Newest target token to the logits of the next one, with growing self-attention caches.
+
+    Args:
+        model: A translation model, see `tprune.model.transformer`.
+        padded: Take a mask, for batches of sentences of unequal length.
+    """
+
+    def __init__(self, model: nn.Module, padded: bool) -> None:
+        super().__init__()
+        self.model, self.padded, self.shapes = model, padded, shapes_of(model)
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Tensors in the order of `step_inputs` -> tensors in the order of `step_outputs`."""
+        given = dict(zip(step_inputs(self.shapes, self.padded), inputs, strict=True))
+        grown: dict[int, tuple[Tensor, Tensor]] = {}
+
+        def grow(layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+            grown[layer] = (
+                torch.cat([given[f"past_keys_{layer}"], keys], dim=2),
+                torch.cat([given[f"past_values_{layer}"], values], dim=2),
+            )
+            return grown[layer]
+
+        crossing = set(_layers(self.shapes, "cross_attn"))
+        cross = [
+            (given[f"cross_keys_{layer}"], given[f"cross_values_{layer}"]) if layer in crossing else None
+            for layer in range(len(self.shapes))
+        ]
+        mask = given["source_mask"][:, None, None, :].bool() if self.padded else None
+        states = self.model.decode(given["tokens"], cross, mask, start=given["position"], grow=grow)
+        logits = self.model.logits(states[:, -1])  # (B, 1, D) -> (B, N)
+        return logits, *(tensor for layer in sorted(grown) for tensor in grown[layer])
+
+    def example(self, batch: int, source: int, past: int) -> tuple[Tensor, ...]:
+        """Inputs of these lengths to trace with."""
+        ones = torch.ones(batch, 1, dtype=torch.long)
+        mask = [torch.ones(batch, source, dtype=torch.long)] if self.padded else []
+        return (
+            ones,
+            torch.tensor([past]),
+            *mask,
+            *_caches(self.shapes, "self_attn", batch, past),
+            *_caches(self.shapes, "cross_attn", batch, source),
+        )
+
+
+def shapes_of(model: nn.Module) -> list[dict[str, Any]]:
+    """The decoder's shape by layer, as the model's configuration holds it."""
+    return list(model.config.decoder_shapes or [])
+
+
+def cache_shapes(shapes: Sequence[dict[str, Any]], kind: str, batch: int, length: int) -> list[tuple[int, ...]]:
+    """Shapes of the caches of `past_names` (kind self_attn) or `cross_names` (kind cross_attn)."""
+    return [
+        (batch, shapes[layer][kind]["heads"], length, shapes[layer][kind][width])
+        for layer in _layers(shapes, kind)
+        for width in ("qk", "v")
+    ]
+
+
+def _caches(shapes: Sequence[dict[str, Any]], kind: str, batch: int, length: int) -> list[Tensor]:
+    return [torch.zeros(shape) for shape in cache_shapes(shapes, kind, batch, length)]
+
+
+def _self_names(shapes: Sequence[dict[str, Any]]) -> list[str]:
+    return [name for layer in _layers(shapes, "self_attn") for name in (f"keys_{layer}", f"values_{layer}")]
+
+
+def _layers(shapes: Sequence[dict[str, Any]], kind: str) -> list[int]:
+    return [index for index, shape in enumerate(shapes) if shape[kind]["heads"]]
