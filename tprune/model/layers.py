@@ -6,6 +6,7 @@ K query/key width of a head, V value width of a head, F feed-forward width, N vo
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +17,12 @@ from transformers.modeling_outputs import BaseModelOutput
 from tprune.model.shape import TPruneConfig
 
 KeysValues = tuple[Tensor, Tensor]
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "gelu_new": partial(F.gelu, approximate="tanh"),
+    "silu": F.silu,
+}
 
 
 class Positions(nn.Embedding):
@@ -80,7 +86,8 @@ class Attention(nn.Module):
         return x if self.pre_norm else self.norm(x)
 
     def _heads(self, x: Tensor, width: int) -> Tensor:
-        return x.unflatten(-1, (self.heads, width)).transpose(1, 2)  # (B, T, H*W) -> (B, H, T, W)
+        # (B, T, H*W) -> (B, H, T, W)
+        return x.unflatten(-1, (self.heads, width)).transpose(1, 2)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class FeedForward(nn.Module):
@@ -119,7 +126,8 @@ class Stack(nn.Module):
     def __init__(self, config: TPruneConfig, shapes: Sequence[dict[str, Any]]) -> None:
         super().__init__()
         self.embedding_norm = nn.LayerNorm(config.d_model) if config.embedding_norm else None
-        self.layers = nn.ModuleList(Layer(config, shape) for shape in shapes)
+        # a ModuleList, which for mypy holds any module
+        self.layers: Sequence[Layer] = nn.ModuleList(Layer(config, shape) for shape in shapes)  # type: ignore[assignment]
         self.final_norm = nn.LayerNorm(config.d_model) if config.final_norm else None
 
 
