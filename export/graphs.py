@@ -9,25 +9,29 @@ Shapes: B batch, S source length, P cached target length, H heads, K query/key w
 V value width of a head, N vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tprune.errors import ExportError
+from tprune.model.transformer import TPruneForConditionalGeneration
 
 ENCODE, DECODE_STEP = "encode", "decode_step"
+SHORTEST = 8  # limit of lengths to trace for: the examples need room above 0 and 1, which are taken for constants
 
 
-def cross_names(shapes: Sequence[dict[str, Any]]) -> list[str]:
+def cross_names(shapes: Sequence[Mapping[str, Any]]) -> list[str]:
     """Names of the tensors that go from `encode` to every `decode_step`: (B, H, S, K) and (B, H, S, V) by layer."""
-    return [name for layer in _layers(shapes, "cross_attn") for name in (f"cross_keys_{layer}", f"cross_values_{layer}")]
+    return [
+        name for layer in _layers(shapes, "cross_attn") for name in (f"cross_keys_{layer}", f"cross_values_{layer}")
+    ]
 
 
-def past_names(shapes: Sequence[dict[str, Any]]) -> list[str]:
+def past_names(shapes: Sequence[Mapping[str, Any]]) -> list[str]:
     """Names of the cache that goes into `decode_step`: (B, H, P, K) and (B, H, P, V) by layer."""
-    return [f"past_{name}" for name in _self_names(shapes)]
+    return [f"past_{name}_{layer}" for layer in _layers(shapes, "self_attn") for name in ("keys", "values")]
 
 
 def encode_inputs(padded: bool) -> list[str]:
@@ -35,28 +39,28 @@ def encode_inputs(padded: bool) -> list[str]:
     return ["source", "source_mask"] if padded else ["source"]
 
 
-def step_inputs(shapes: Sequence[dict[str, Any]], padded: bool) -> list[str]:
+def step_inputs(shapes: Sequence[Mapping[str, Any]], padded: bool) -> list[str]:
     """Names of the inputs of `decode_step`: tokens (B, 1), position (1,), the caches and maybe source_mask (B, S)."""
     return ["tokens", "position", *(["source_mask"] if padded else []), *past_names(shapes), *cross_names(shapes)]
 
 
-def step_outputs(shapes: Sequence[dict[str, Any]]) -> list[str]:
+def step_outputs(shapes: Sequence[Mapping[str, Any]]) -> list[str]:
     """Names of the outputs of `decode_step`: logits (B, N) and the caches with P+1 positions."""
-    return ["logits", *(f"new_{name}" for name in _self_names(shapes))]
+    return ["logits", *(f"new_{name}_{layer}" for layer in _layers(shapes, "self_attn") for name in ("keys", "values"))]
 
 
 class Encode(nn.Module):
     """Source sentence to the keys and values of the decoder's cross-attentions.
 
     Args:
-        model: A translation model, see `tprune.model.transformer`.
+        model: A translation model.
         padded: Take a mask, for batches of sentences of unequal length.
 
     Raises:
         ExportError: No decoder layer attends to the source.
     """
 
-    def __init__(self, model: nn.Module, padded: bool) -> None:
+    def __init__(self, model: TPruneForConditionalGeneration, padded: bool) -> None:
         super().__init__()
         if not cross_names(shapes_of(model)):
             raise ExportError("no decoder layer attends to the source", fix="keep at least one cross-attention")
@@ -67,8 +71,9 @@ class Encode(nn.Module):
         states = self.model.encoder(inputs[0], inputs[1] if self.padded else None).last_hidden_state
         return tuple(tensor for pair in self.model.cross(states) if pair is not None for tensor in pair)
 
-    def example(self, batch: int, source: int) -> tuple[Tensor, ...]:
-        """Inputs of these lengths to trace with."""
+    def example(self, batch: int) -> tuple[Tensor, ...]:
+        """Inputs to trace with."""
+        source = 3
         ones = torch.ones(batch, source, dtype=torch.long)
         return (ones, ones.clone()) if self.padded else (ones,)
 
@@ -77,11 +82,11 @@ class DecodeStep(nn.Module):
     """Newest target token to the logits of the next one, with growing self-attention caches.
 
     Args:
-        model: A translation model, see `tprune.model.transformer`.
+        model: A translation model.
         padded: Take a mask, for batches of sentences of unequal length.
     """
 
-    def __init__(self, model: nn.Module, padded: bool) -> None:
+    def __init__(self, model: TPruneForConditionalGeneration, padded: bool) -> None:
         super().__init__()
         self.model, self.padded, self.shapes = model, padded, shapes_of(model)
 
@@ -107,8 +112,9 @@ class DecodeStep(nn.Module):
         logits = self.model.logits(states[:, -1])  # (B, 1, D) -> (B, N)
         return logits, *(tensor for layer in sorted(grown) for tensor in grown[layer])
 
-    def example(self, batch: int, source: int, past: int) -> tuple[Tensor, ...]:
-        """Inputs of these lengths to trace with."""
+    def example(self, batch: int) -> tuple[Tensor, ...]:
+        """Inputs to trace with."""
+        source, past = 3, 5
         ones = torch.ones(batch, 1, dtype=torch.long)
         mask = [torch.ones(batch, source, dtype=torch.long)] if self.padded else []
         return (
@@ -120,12 +126,12 @@ class DecodeStep(nn.Module):
         )
 
 
-def shapes_of(model: nn.Module) -> list[dict[str, Any]]:
+def shapes_of(model: TPruneForConditionalGeneration) -> list[Mapping[str, Any]]:
     """The decoder's shape by layer, as the model's configuration holds it."""
-    return list(model.config.decoder_shapes or [])
+    return list(model.config.decoder_shapes)
 
 
-def cache_shapes(shapes: Sequence[dict[str, Any]], kind: str, batch: int, length: int) -> list[tuple[int, ...]]:
+def cache_shapes(shapes: Sequence[Mapping[str, Any]], kind: str, batch: int, length: int) -> list[tuple[int, ...]]:
     """Shapes of the caches of `past_names` (kind self_attn) or `cross_names` (kind cross_attn)."""
     return [
         (batch, shapes[layer][kind]["heads"], length, shapes[layer][kind][width])
@@ -134,13 +140,9 @@ def cache_shapes(shapes: Sequence[dict[str, Any]], kind: str, batch: int, length
     ]
 
 
-def _caches(shapes: Sequence[dict[str, Any]], kind: str, batch: int, length: int) -> list[Tensor]:
+def _caches(shapes: Sequence[Mapping[str, Any]], kind: str, batch: int, length: int) -> list[Tensor]:
     return [torch.zeros(shape) for shape in cache_shapes(shapes, kind, batch, length)]
 
 
-def _self_names(shapes: Sequence[dict[str, Any]]) -> list[str]:
-    return [name for layer in _layers(shapes, "self_attn") for name in (f"keys_{layer}", f"values_{layer}")]
-
-
-def _layers(shapes: Sequence[dict[str, Any]], kind: str) -> list[int]:
+def _layers(shapes: Sequence[Mapping[str, Any]], kind: str) -> list[int]:
     return [index for index, shape in enumerate(shapes) if shape[kind]["heads"]]

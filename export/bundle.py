@@ -1,0 +1,132 @@
+"""From a model to a verified bundle: trace, export, compare, describe, rename."""
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tprune import artifact
+from tprune.artifact import Artifact
+from tprune.config import Export
+from tprune.errors import InputError
+from tprune.export.description import Bundle, Graph, write
+from tprune.export.runtime import ENGINES, version
+from tprune.export.to_executorch import to_executorch
+from tprune.export.to_onnx import to_onnx
+from tprune.export.verify import random_sentences, verify
+from tprune.model import checkpoint
+from tprune.model.decode import Search
+from tprune.model.transformer import TPruneForConditionalGeneration
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "*.spm",
+    "*.model",
+)
+
+
+def inputs(engine: str, settings: Export) -> dict[str, Any]:
+    """What a bundle depends on besides the model.
+
+    Raises:
+        InputError: No such engine.
+        MachineError: The engine is not installed.
+    """
+    if engine not in EXPORTERS:
+        raise InputError("no such engine", got=engine, wanted=" | ".join(EXPORTERS), fix="choose one of these")
+    return {
+        "engine": engine,
+        "engine_version": version(engine),
+        "precision": "fp32",
+        **settings.model_dump(include={"max_source", "max_target", "parity_sentences"}),
+    }
+
+
+def export(
+    model_dir: Path,
+    out: Path,
+    engine: str,
+    settings: Export,
+    *,
+    sentences: Sequence[Sequence[int]] | None = None,
+    force: bool = False,
+) -> Artifact:
+    """Make a bundle of a model, verified against it.
+
+    The limits are the settings' or the model's number of positions, whichever is smaller.
+
+    Args:
+        model_dir: Artifact of kind model.
+        out: The bundle's directory.
+        engine: onnxruntime or executorch.
+        settings: Limits and how many sentences to verify with.
+        sentences: Source token ids to verify with, the over-long are left out; None: random ones.
+        force: Replace an existing bundle.
+
+    Raises:
+        InputError: No such engine, or no sentence is short enough.
+        ArtifactError: `out` exists and `force` is off, or `model_dir` is no model.
+        ModelError: The model cannot be loaded.
+        ExportError: The engine refuses the graph, or its output differs from the model's.
+        MachineError: The engine is not installed, or the disk is full.
+    """
+    config = inputs(engine, settings)
+    parent = artifact.read(model_dir, kind="model")
+    with artifact.create(out, "bundle", config=config, parents={"model": parent}, force=force) as partial:
+        model = checkpoint.load(model_dir)
+        max_source = min(settings.max_source, model.config.max_positions)
+        max_target = min(settings.max_target, model.config.max_positions)
+        chosen = _chosen(sentences, settings.parity_sentences, max_source, model.config.vocab_size)
+        bundle = Bundle(
+            path=partial,
+            engine=engine,
+            engine_version=config["engine_version"],
+            model=parent.identity,
+            graphs=EXPORTERS[engine](model, partial, max_source, max_target),
+            vocabulary=model.config.vocab_size,
+            target_vocabulary=model.config.target_vocab_size or model.config.vocab_size,
+            decoder_shapes=model.config.decoder_shapes,
+            max_source=max_source,
+            max_target=max_target,
+            search=asdict(Search.of(model, limit=min(max_source, max_target))),
+            tokenizer=_copy_tokenizer(model_dir, partial),
+        )
+        parity = verify(model, ENGINES[engine](bundle, 1), bundle, chosen)
+        write(bundle.model_copy(update={"parity": parity}))
+    return artifact.read(out)
+
+
+def _chosen(
+    sentences: Sequence[Sequence[int]] | None, count: int, longest: int, vocabulary: int
+) -> Sequence[Sequence[int]]:
+    if sentences is None:
+        return random_sentences(count, vocabulary, longest)
+    short = [ids for ids in sentences if 0 < len(ids) <= longest][:count]
+    if not short:
+        raise InputError(
+            "no sentence to verify with",
+            got=f"{len(sentences)}, all empty or too long",
+            wanted=f"1 to {longest} tokens",
+            fix="raise export.max_source or give shorter sentences",
+        )
+    return short
+
+
+def _copy_tokenizer(source: Path, target: Path) -> list[str]:
+    names = sorted({file.name for pattern in TOKENIZER_FILES for file in source.glob(pattern)})
+    for name in names:
+        shutil.copyfile(source / name, target / name)
+    return names
+
+
+EXPORTERS: Mapping[str, Callable[[TPruneForConditionalGeneration, Path, int, int], dict[str, Graph]]] = {
+    "onnxruntime": to_onnx,
+    "executorch": to_executorch,
+}

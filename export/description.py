@@ -1,0 +1,72 @@
+"""What a bundle says of itself in `bundle.json`, for the runtimes here and on the phone."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from tprune import artifact
+from tprune.config import Section, problems
+from tprune.errors import ArtifactError
+
+FILE = "bundle.json"
+
+
+class Graph(Section):
+    """One graph of the bundle: where it is and the order of its tensors, see `tprune.export.graphs`."""
+
+    file: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+class Bundle(Section):
+    """What a runtime needs to know besides the graphs themselves."""
+
+    path: Path = Field(exclude=True)
+    engine: Literal["onnxruntime", "executorch"]
+    engine_version: str
+    """Of the engine that the bundle was exported for and verified with."""
+    precision: str = "fp32"
+    model: str
+    """Identity of the model's artifact."""
+    graphs: Mapping[str, Graph]
+    """By name, or by method where one file holds several."""
+    vocabulary: int
+    """Source token ids are below this."""
+    target_vocabulary: int
+    decoder_shapes: tuple[Mapping[str, Any], ...]
+    max_source: int
+    """Most tokens of a source sentence."""
+    max_target: int
+    """Most decoding steps of a sentence."""
+    search: Mapping[str, Any]
+    """Fields of `tprune.model.decode.Search`: special tokens and what is banned or forced."""
+    tokenizer: tuple[str, ...]
+    """The tokenizer's files."""
+    parity: Mapping[str, Any] | None = None
+    """How far the engine's output is from the model's, see `tprune.export.verify`."""
+
+
+def write(bundle: Bundle) -> None:
+    """Write `bundle.json` into the bundle's directory."""
+    artifact.write_json(bundle.path / FILE, bundle.model_dump(mode="json"))
+
+
+def read(path: Path) -> Bundle:
+    """Read `bundle.json` of a directory.
+
+    Raises:
+        ArtifactError: Missing, no JSON, or fields that do not fit.
+    """
+    content = artifact.read_json(path / FILE)
+    try:
+        return Bundle.model_validate({**content, "path": path})
+    except (ValidationError, TypeError) as error:
+        raise ArtifactError(
+            "does not describe a bundle",
+            where=path / FILE,
+            problems=problems(error) if isinstance(error, ValidationError) else (),
+            fix="export the bundle again with this version of tprune",
+        ) from None

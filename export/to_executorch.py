@@ -1,0 +1,96 @@
+"""Write the graphs as one ExecuTorch program with two methods, lowered to XNNPACK, for one sentence at a time.
+
+A single sentence has no padding, so the graphs take no mask. The self-attention caches are plain
+inputs and outputs of dynamic length, empty at the first step.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from tprune.errors import ExportError
+from tprune.export import graphs
+from tprune.export.description import Graph
+from tprune.export.silence import silence
+from tprune.model.transformer import TPruneForConditionalGeneration
+
+FILE = "model.pte"
+
+
+def to_executorch(
+    model: TPruneForConditionalGeneration, folder: Path, max_source: int, max_target: int
+) -> dict[str, Graph]:
+    """Export a model's two graphs as methods of one program.
+
+    Args:
+        model: A translation model in evaluation mode.
+        folder: Existing directory to write to.
+        max_source: Most source tokens of a sentence; memory is planned for it.
+        max_target: Most target tokens of a sentence; memory is planned for it.
+
+    Returns:
+        The graphs by method name.
+
+    Raises:
+        ExportError: The model cannot be traced or lowered.
+    """
+    with silence():
+        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+        from executorch.exir import to_edge_transform_and_lower
+
+    encode, step = graphs.Encode(model, padded=False).eval(), graphs.DecodeStep(model, padded=False).eval()
+    shapes = step.shapes
+    source = Dim("source", min=1, max=max(max_source, graphs.SHORTEST))
+    past = Dim("past", min=0, max=max(max_target, graphs.SHORTEST) - 1)
+    dynamic = [{}, {}, *[{2: past}] * len(graphs.past_names(shapes)), *[{2: source}] * len(graphs.cross_names(shapes))]
+    try:
+        with silence():
+            traced = {
+                graphs.ENCODE: _trace(encode, encode.example(batch=1), [{1: source}]),
+                graphs.DECODE_STEP: _trace(step, step.example(batch=1), dynamic),
+            }
+            program = to_edge_transform_and_lower(
+                traced, partitioner={name: [XnnpackPartitioner()] for name in traced}
+            ).to_executorch()
+    except Exception as error:  # the passes raise anything
+        raise ExportError(
+            "the model cannot be lowered to ExecuTorch",
+            got=str(error).partition("\n")[0],
+        ) from error
+    with (folder / FILE).open("wb") as file:
+        program.write_to_file(file)
+    return {
+        graphs.ENCODE: Graph(file=FILE, inputs=graphs.encode_inputs(padded=False), outputs=graphs.cross_names(shapes)),
+        graphs.DECODE_STEP: Graph(
+            file=FILE, inputs=graphs.step_inputs(shapes, padded=False), outputs=graphs.step_outputs(shapes)
+        ),
+    }
+
+
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """Attention without a mask, in operators that XNNPACK has: (B, H, T, K) -> (B, H, T, V).
+
+    PyTorch's own decomposition guards against rows that are masked throughout, which costs five
+    operators outside XNNPACK a sub-layer; here no row is masked.
+    """
+    assert attn_mask is None and not is_causal and not dropout_p and not enable_gqa
+    return torch.softmax(query * scale @ key.transpose(-2, -1), dim=-1) @ value
+
+
+def _trace(graph: nn.Module, example: tuple[Tensor, ...], dynamic: list[dict[int, Dim]]) -> ExportedProgram:
+    with torch.no_grad():
+        program = torch.export.export(graph, example, dynamic_shapes=(tuple(dynamic),))
+    table = {torch.ops.aten.scaled_dot_product_attention.default: attention}
+    return program.run_decompositions(table)  # type: ignore[no-any-return, unused-ignore]
