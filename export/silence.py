@@ -12,7 +12,8 @@ WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
     (r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning),
     # several inputs share one dynamic axis, as they should
     (r"# The axis name: \w+ will not be used, since it shares the same shape", UserWarning),
-    (r"(read_text|open_text) is deprecated", DeprecationWarning),
+    (r"(read|open)_(text|binary) is deprecated", DeprecationWarning),
+    (r"`torch\.jit\.script_method` is deprecated", DeprecationWarning),
     (r"This API is experimental and subject to change without notice", Warning),
 )
 LOGGERS = ("torch", "torchao", "onnxscript", "executorch", "root")
