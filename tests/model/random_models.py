@@ -108,13 +108,13 @@ def theirs(family: str, seed: int, **fixed: Any) -> PreTrainedModel:
         "eos_token_id": EOS,
         "bos_token_id": 0,
         "decoder_start_token_id": EOS,
-        "forced_eos_token_id": draw.choice([None, EOS]),
     }
     if family == "marian" and draw.random() < 0.5:
         settings |= {"share_encoder_decoder_embeddings": False, "decoder_vocab_size": VOCABULARY + 6}
-    if family in ("mbart", "m2m_100"):
-        settings["forced_bos_token_id"] = draw.choice([None, 7])
-    return shake(model_class(config_class(**(settings | fixed))))
+    model = shake(model_class(config_class(**(settings | fixed))))
+    model.generation_config.forced_bos_token_id = draw.choice([None, 7])
+    model.generation_config.forced_eos_token_id = draw.choice([None, EOS])
+    return model
 
 
 def sentences(count: int, longest: int = 12) -> list[list[int]]:
