@@ -14,7 +14,7 @@ group covers positions u*width ... (u+1)*width - 1 of every member's axis.
 | layer    | stack           | everything in a layer                                         |
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,21 +116,14 @@ def blocks(config: TPruneConfig) -> list[str]:
 def unit_square_norms(group: Group, parameters: Mapping[str, Tensor]) -> Tensor:
     """Squared joint norm of every unit's coupled lines: (size,); differentiable."""
     if group.kind in ("sublayer", "layer"):
-        return torch.stack(
-            [_sum(parameters[member.parameter].square().sum() for member in unit) for unit in group.members]
-        )
+        return _per_whole_unit(group, parameters, lambda name: parameters[name].square().sum())
     return _sum(_per_unit(parameters[member.parameter].square(), member, group.size) for member in group.members[0])
 
 
 def unit_products(group: Group, left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> Tensor:
     """Sum of left * right over every unit's lines: (size,)."""
     if group.kind in ("sublayer", "layer"):
-        return torch.stack(
-            [
-                _sum((left[member.parameter] * right[member.parameter]).sum() for member in unit)
-                for unit in group.members
-            ]
-        )
+        return _per_whole_unit(group, left, lambda name: (left[name] * right[name]).sum())
     return _sum(
         _per_unit(left[member.parameter] * right[member.parameter], member, group.size) for member in group.members[0]
     )
@@ -152,6 +145,13 @@ def _sum(parts: Iterator[Tensor]) -> Tensor:
     for part in parts:
         total = total + part
     return total
+
+
+def _per_whole_unit(group: Group, parameters: Mapping[str, Tensor], measure: Callable[[str], Tensor]) -> Tensor:
+    # a unit may be empty: a layer whose sub-layers are all gone
+    zero = next(iter(parameters.values())).new_zeros(())
+    units = [sum((measure(member.parameter) for member in unit), zero) for unit in group.members]
+    return torch.stack(units) if units else zero.expand(0)
 
 
 def _per_unit(values: Tensor, member: Member, size: int) -> Tensor:
@@ -188,7 +188,7 @@ def _width_groups(stack: str, index: int, sublayer: str, shape: Any) -> list[Gro
 
 
 def _members(stack: str, index: int, sublayer: str) -> tuple[Member, ...]:
-    """All parameters of a sub-layer, for units that go as a whole; its norm and output bias included."""
+    """All parameters of a sub-layer, for units that go as a whole; output bias included."""
     prefix = module_name(stack, index, sublayer)
     parts = ("fc1", "fc2") if sublayer == "ffn" else ("q_proj", "k_proj", "v_proj", "o_proj")
     return tuple(Member(f"{prefix}.{part}.{kind}", 0) for part in parts for kind in ("weight", "bias"))
