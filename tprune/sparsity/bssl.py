@@ -133,7 +133,7 @@ def strengths(groups: Sequence[Group], weight: float, analysis: Mapping[str, Any
 
 
 def _shrinkage(block: Tensor, axis: int) -> Tensor:
-    norms = block.norm(dim=axis)
+    norms: Tensor = block.norm(dim=axis)
     return norms.mean() / norms.clamp_min(EPS)
 
 

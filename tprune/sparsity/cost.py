@@ -39,10 +39,12 @@ def sublayer(quantity: str, d_model: int, stack: str, name: str, shape: Any) -> 
     if not is_there(shape):
         return 0
     if name == "ffn":
+        width: int = shape
         if quantity == "parameters":
-            return 2 * shape * d_model + shape + 3 * d_model  # two maps, their biases, the norm
-        return 2 * 2 * shape * d_model * (SOURCE_TOKENS if stack == "encoder" else TARGET_TOKENS)
-    qk, v = shape["heads"] * shape["qk"], shape["heads"] * shape["v"]
+            return 2 * width * d_model + width + 3 * d_model  # two maps, their biases, the norm
+        return 2 * 2 * width * d_model * (SOURCE_TOKENS if stack == "encoder" else TARGET_TOKENS)
+    qk: int = shape["heads"] * shape["qk"]
+    v: int = shape["heads"] * shape["v"]
     if quantity == "parameters":
         return 2 * (qk + v) * d_model + 2 * qk + v + 3 * d_model
     queries = SOURCE_TOKENS if stack == "encoder" else TARGET_TOKENS

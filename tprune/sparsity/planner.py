@@ -149,21 +149,13 @@ def _unit_cost(config: TPruneConfig, quantity: str, group: Group) -> float:
     """Cost of one unit: the marginal cost of one width in one head, linear in the width."""
     stack, layer, name, *kind = group.name.split(".")
     shape: Any = lines.layer_shapes(config, stack)[int(layer)][name]
+    whole = cost.sublayer(quantity, config.d_model, stack, name, shape)
     if not kind:
-        return (
-            (
-                cost.sublayer(quantity, config.d_model, stack, name, shape)
-                - cost.sublayer(quantity, config.d_model, stack, name, shape - 1)
-            )
-            if shape > 1
-            else 0.0
-        )
+        return whole - cost.sublayer(quantity, config.d_model, stack, name, shape - 1) if shape > 1 else 0.0
     key = {"qk": "qk", "vo": "v"}[kind[0]]
     less = {**shape, key: shape[key] - 1}
-    return (
-        cost.sublayer(quantity, config.d_model, stack, name, shape)
-        - cost.sublayer(quantity, config.d_model, stack, name, less)
-    ) / shape["heads"]
+    heads: int = shape["heads"]
+    return (whole - cost.sublayer(quantity, config.d_model, stack, name, less)) / heads
 
 
 def _layers_to_keep(
@@ -184,7 +176,7 @@ def _layers_to_keep(
             # without a measurement: outer layers matter most, so the middle ones go first
             middle = [-abs(index - (depth - 1) / 2) for index in range(depth)]
             value = importance.get(f"{stack}.layer") or [-entry for entry in middle]
-            gone = sorted(range(depth), key=lambda index, value=value: (value[index], -index))[:drop]
+            gone = {-index for _, index in sorted((value[index], -index) for index in range(depth))[:drop]}
             keep[f"{stack}.layer"] = tuple(index for index in range(depth) if index not in gone)
     return keep
 

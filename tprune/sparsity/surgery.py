@@ -24,7 +24,7 @@ def prune(model: TPruneForConditionalGeneration, chosen: Plan) -> TPruneForCondi
     smaller = TPruneForConditionalGeneration(_with_shapes(model.config, shapes))
     smaller.generation_config = copy.deepcopy(model.generation_config)
     smaller.load_state_dict(_kept_lines(model, chosen))
-    return smaller.to(model.device).train(model.training)
+    return smaller.to(model.device).train(model.training)  # type: ignore[no-any-return]
 
 
 def mask(model: TPruneForConditionalGeneration, chosen: Plan) -> TPruneForConditionalGeneration:
