@@ -1,0 +1,1 @@
+"""Tests of units, penalties, analysis, planning and surgery."""
