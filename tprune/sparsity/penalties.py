@@ -56,8 +56,8 @@ class Decoupled:
     """A penalty's step, applied to the weights after the optimizer's own: w <- w - lr * s_g * dR/dw.
 
     Adam would divide the penalty's gradient by its own size and so erase the difference between
-    lines. The step is preconditioned by the group's mean square norm Q/G (times G for the mean over
-    lines), which makes it equivariant to the scale of the weights: a unit's relative change is
+    lines. The step is preconditioned by the group's Q for SHS and its S for group lasso, which makes
+    it equivariant to the scale of the weights: a unit's relative change is
         SHS          2 lr s (m / n_g - m S / Q)      with m = S/G the mean norm
         group lasso    lr s  m / n_g                 (a proximal step: it stops at zero)
     whatever the size of the group or of its weights, so one strength `s` fits all components.
