@@ -25,6 +25,7 @@ from tprune.errors import ArtifactError, InputError, MachineError, ModelError
 from tprune.model import origin
 from tprune.model.checkpoint import load
 from tprune.model.convert import convert
+from tprune.model.decode import Search
 
 TEXT = [f"the cat number {number} eats a small fish in house {number * 7}" for number in range(200)]
 SENTENCE = "the small cat eats fish 42"
@@ -148,6 +149,22 @@ def test_languages_are_set_for_good(
     assert token in target
     found = model.generate(torch.tensor([[5, 6, 2]]), max_new_tokens=4, do_sample=False)[0].tolist()
     assert wanted in found[:2]
+
+
+def test_settings_of_an_old_checkpoint_are_read_from_its_configuration(tmp_path: Path, opus_mt: Path) -> None:
+    (opus_mt / "generation_config.json").unlink()
+    _edit_config(
+        opus_mt,
+        bad_words_ids=[[1]],
+        forced_eos_token_id=2,
+        num_beams=6,
+        max_length=512,
+        static_position_embeddings=True,
+    )
+    model = load(convert(opus_mt, tmp_path / "out").path)
+    settings = model.generation_config
+    assert (settings.bad_words_ids, settings.forced_eos_token_id, settings.num_beams) == ([[1]], 2, 6)
+    assert Search.of(model).banned == (1,)
 
 
 def test_unknown_languages_are_refused(tmp_path: Path, opus_mt: Path) -> None:

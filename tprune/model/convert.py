@@ -19,7 +19,7 @@ from tprune import artifact
 from tprune.errors import ModelError
 from tprune.model.checkpoint import read_config, save, weight_shapes
 from tprune.model.layers import ACTIVATIONS
-from tprune.model.origin import language_token, load_original, load_tokenizer, local_directory
+from tprune.model.origin import DOWNLOADED, language_token, load_original, load_tokenizer, local_directory
 from tprune.model.shape import TPruneConfig, attention_shape
 from tprune.model.transformer import TPruneForConditionalGeneration
 
@@ -64,8 +64,12 @@ def convert(
     path = local_directory(source)
     _family(read_config(path).get("model_type"), path)
     weight_shapes(path)
-    hashes = {file.name: artifact.sha256(file) for file in sorted(path.glob("*")) if file.is_file()}
-    settings = {"source": str(source), "languages": list(languages or ()), "files": hashes}
+    files = sorted({file for pattern in DOWNLOADED for file in path.glob(pattern)})
+    settings = {
+        "source": str(source),
+        "languages": list(languages or ()),
+        "files": {file.name: artifact.sha256(file) for file in files},
+    }
     with artifact.create(out, "model", config=settings, force=force) as partial:
         tokenizer = load_tokenizer(path, languages)
         model = from_hugging_face(load_original(path))
