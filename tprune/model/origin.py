@@ -45,7 +45,7 @@ def local_directory(source: Path | str) -> Path:
         raise MachineError(
             "no such directory, and the Hugging Face hub cannot be reached",
             where=source,
-            got=str(error).partition("\n")[0],
+            got=str(error).partition("\n")[0].removeprefix("Got: "),
             fix="check the path, or connect to the internet and try again",
         ) from None
 
