@@ -67,6 +67,16 @@ def plan_table(plans: Mapping[str, Mapping[str, Any]]) -> Table:
     return Table("", ("Plan", *(key.replace("_", " ") for key in keys)), (False,) * (len(keys) + 1), lines)
 
 
+def sparsity_table(analysis: Mapping[str, Any]) -> Table:
+    """BSSL's shares of sparse lines, by component and axis."""
+    lines = [(entry["component"], *(cell for axis in ("rows", "columns")
+                                    for cell in (f"{entry[axis]:.0%}", str(entry[f"lines_{axis}"]))))
+             for entry in analysis["components"]]
+    return Table("Sparse lines after every block's own group lasso",
+                 ("Component", "Sparse rows", "of", "Sparse columns", "of"), (False, True, True, True, True),
+                 tuple(lines))
+
+
 def rows_to_markdown(rows: Sequence[Row]) -> str:
     """Every result and where it was measured, as Markdown tables."""
     return "\n\n".join(table.markdown() for table in (*result_tables(rows), measured_table(rows)))

@@ -1,6 +1,5 @@
 """From a model to a verified bundle: trace, export, compare, describe, rename."""
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,18 +17,7 @@ from tprune.export.verify import random_sentences, verify
 from tprune.model import checkpoint
 from tprune.model.decode import Search
 from tprune.model.transformer import TPruneForConditionalGeneration
-
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "*.spm",
-    "*.model",
-)
+from tprune.text.vocab import copy_files
 
 
 def inputs(engine: str, settings: Export) -> dict[str, Any]:
@@ -95,8 +83,9 @@ def export(
             decoder_shapes=model.config.decoder_shapes,
             max_source=max_source,
             max_target=max_target,
+            parameters=model.num_parameters(),
             search=asdict(Search.of(model, limit=min(max_source, max_target))),
-            tokenizer=_copy_tokenizer(model_dir, partial),
+            tokenizer=copy_files(model_dir, partial),
         )
         parity = verify(model, ENGINES[engine](bundle, 1), bundle, chosen)
         write(bundle.model_copy(update={"parity": parity}))
@@ -117,13 +106,6 @@ def _chosen(
             fix="raise export.max_source or give shorter sentences",
         )
     return short
-
-
-def _copy_tokenizer(source: Path, target: Path) -> list[str]:
-    names = sorted({file.name for pattern in TOKENIZER_FILES for file in source.glob(pattern)})
-    for name in names:
-        shutil.copyfile(source / name, target / name)
-    return names
 
 
 EXPORTERS: Mapping[str, Callable[[TPruneForConditionalGeneration, Path, int, int], dict[str, Graph]]] = {

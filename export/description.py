@@ -31,6 +31,8 @@ class Bundle(Section):
     precision: str = "fp32"
     model: str
     """Identity of the model's artifact."""
+    parameters: int
+    """Of the model, each shared one counted once."""
     graphs: Mapping[str, Graph]
     """By name, or by method where one file holds several."""
     vocabulary: int

@@ -8,7 +8,6 @@ continued, any other is discarded.
 import errno
 import hashlib
 import json
-import os
 import platform
 import shutil
 import subprocess
@@ -122,13 +121,20 @@ def read(path: Path, kind: str | None = None, *, verify: bool = True) -> Artifac
         raise ArtifactError("no such artifact", where=path, fix="check the path, or make it with `tprune run`")
     manifest = _read_manifest(path)
     if kind is not None and manifest["kind"] != kind:
-        raise ArtifactError("wrong kind of artifact", where=path, got=manifest["kind"], wanted=kind,
-                            fix=f"give the directory of a {kind}")
-    damaged = [problem for name, entry in manifest["files"].items()
-               if (problem := _damage(path / name, name, entry, verify))]
+        raise ArtifactError(
+            "wrong kind of artifact",
+            where=path,
+            got=manifest["kind"],
+            wanted=kind,
+            fix=f"give the directory of a {kind}",
+        )
+    damaged = [
+        problem for name, entry in manifest["files"].items() if (problem := _damage(path / name, name, entry, verify))
+    ]
     if damaged:
-        raise ArtifactError("damaged artifact", where=path, problems=damaged,
-                            fix="delete the directory and make it again")
+        raise ArtifactError(
+            "damaged artifact", where=path, problems=damaged, fix="delete the directory and make it again"
+        )
     return Artifact(path, manifest)
 
 
@@ -143,7 +149,7 @@ def write_json(path: Path, value: object) -> None:
     """Write `value` as indented JSON through a temporary file, so that it is whole or absent."""
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False, sort_keys=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def read_json(path: Path) -> Any:
@@ -157,8 +163,9 @@ def read_json(path: Path) -> Any:
     except (FileNotFoundError, NotADirectoryError):
         raise ArtifactError("no such file", where=path, fix="check the path") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ArtifactError("not valid JSON", where=path, got=str(error),
-                            fix="the file is damaged: make it again") from None
+        raise ArtifactError(
+            "not valid JSON", where=path, got=str(error), fix="the file is damaged: make it again"
+        ) from None
 
 
 @contextmanager
@@ -168,8 +175,11 @@ def disk_space(out: Path) -> Iterator[None]:
         yield
     except Exception as error:
         if _is_disk_full(error):
-            raise MachineError("no space left on the disk", where=out,
-                               fix="free some space or choose another --out, then run the same command again") from None
+            raise MachineError(
+                "no space left on the disk",
+                where=out,
+                fix="free some space or choose another --out, then run the same command again",
+            ) from None
         raise
 
 
@@ -182,9 +192,16 @@ def sha256(path: Path) -> str:
 @cache
 def git_state() -> dict[str, Any]:
     """Commit and dirty flag of the source tree tprune runs from; nulls outside a checkout."""
+
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", "-C", str(Path(__file__).resolve().parent), *arguments],
-                              capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        return subprocess.run(
+            ["git", "-C", str(Path(__file__).resolve().parent), *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        ).stdout.strip()
+
     try:
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
     except (OSError, subprocess.SubprocessError):
@@ -205,26 +222,40 @@ def _manifest(root: Path, kind: str, config: Mapping[str, Any], parents: Mapping
         "made_by": made_by(),
         "parents": {name: {"kind": parent.kind, "identity": parent.identity} for name, parent in parents.items()},
         "config": config,
-        "files": {str(path.relative_to(root)): {"sha256": sha256(path), "bytes": path.stat().st_size}
-                  for path in files},
-        "environment": {"python": platform.python_version(), "machine": platform.machine(),
-                        "system": platform.system()},
+        "files": {
+            str(path.relative_to(root)): {"sha256": sha256(path), "bytes": path.stat().st_size} for path in files
+        },
+        "environment": {
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+            "system": platform.system(),
+        },
     }
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     if not path.is_dir() or not (path / MANIFEST).is_file():
-        raise ArtifactError(f"not an artifact: it has no {MANIFEST}", where=path,
-                            fix="give a directory that a tprune stage wrote")
+        raise ArtifactError(
+            f"not an artifact: it has no {MANIFEST}", where=path, fix="give a directory that a tprune stage wrote"
+        )
     manifest = read_json(path / MANIFEST)
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
         found = manifest.get("schema") if isinstance(manifest, dict) else type(manifest).__name__
-        raise ArtifactError("manifest of an unknown schema", where=path / MANIFEST, got=found, wanted=SCHEMA,
-                            fix="make the artifact again with this version of tprune")
+        raise ArtifactError(
+            "manifest of an unknown schema",
+            where=path / MANIFEST,
+            got=found,
+            wanted=SCHEMA,
+            fix="make the artifact again with this version of tprune",
+        )
     missing = [key for key in ("kind", "fingerprint", "files") if key not in manifest]
     if missing or not isinstance(manifest["files"], dict):
-        raise ArtifactError("corrupt manifest", where=path / MANIFEST, got=f"no {', '.join(missing) or 'file table'}",
-                            fix="delete the directory and make it again")
+        raise ArtifactError(
+            "corrupt manifest",
+            where=path / MANIFEST,
+            got=f"no {', '.join(missing) or 'file table'}",
+            fix="delete the directory and make it again",
+        )
     return manifest
 
 
@@ -283,5 +314,3 @@ def _is_disk_full(error: BaseException) -> bool:
 
 def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
-
-

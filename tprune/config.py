@@ -111,6 +111,8 @@ class Analyze(Section):
     """Shares of one component's units that are masked to measure sensitivity."""
     sentences: Positive = 200
     """Validation sentences used for the sensitivity."""
+    bleu_sentences: Annotated[int, Field(ge=0)] = 0
+    """Validation sentences translated for BLEU at every point of the sensitivity; 0 leaves BLEU out."""
 
 
 class Shs(Section):
@@ -165,6 +167,8 @@ class Config(Section):
     """The whole pipeline's settings."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    start: str | None = None
+    """Directory or hub name of a translation model to convert and prune, instead of training one."""
     text: Text = Text()
     model: Architecture = Architecture()
     learn: Learn = Learn()
@@ -197,8 +201,12 @@ def load(recipe: str | Path, overrides: Sequence[str] = ()) -> Config:
     try:
         return Config.model_validate(_layer(tree))
     except ValidationError as error:
-        raise InputError("the recipe does not fit", where=path, problems=problems(error),
-                         fix="correct these keys; tprune/config.py lists all of them") from None
+        raise InputError(
+            "the recipe does not fit",
+            where=path,
+            problems=problems(error),
+            fix="correct these keys; tprune/config.py lists all of them",
+        ) from None
 
 
 def problems(error: ValidationError) -> list[str]:
@@ -213,13 +221,30 @@ def problems(error: ValidationError) -> list[str]:
     return found
 
 
+def _checked(tree: dict[str, Any], overrides: Sequence[str], where: object) -> Config:
+    for override in overrides:
+        _assign(tree, override)
+    try:
+        return Config.model_validate(_layer(tree))
+    except ValidationError as error:
+        raise InputError(
+            "the recipe does not fit",
+            where=where,
+            problems=problems(error),
+            fix="correct these keys; tprune/config.py lists all of them",
+        ) from None
+
+
 def _find(recipe: str | Path) -> Path:
     shipped = RECIPES / f"{recipe}.toml"
     path = shipped if shipped.is_file() else Path(recipe)
     if not path.is_file():
-        raise InputError("no such recipe", where=recipe,
-                         wanted=" | ".join(sorted(entry.stem for entry in RECIPES.glob("*.toml"))) + " or a .toml file",
-                         fix="give one of these names or the path of a file")
+        raise InputError(
+            "no such recipe",
+            where=recipe,
+            wanted=" | ".join(sorted(entry.stem for entry in RECIPES.glob("*.toml"))) + " or a .toml file",
+            fix="give one of these names or the path of a file",
+        )
     return path
 
 
@@ -239,14 +264,19 @@ def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 def _assign(tree: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise InputError("override without a value", where=f"--set {override}", wanted="section.key=value",
-                         fix="write for example --set learn.steps=500")
+        raise InputError(
+            "override without a value",
+            where=f"--set {override}",
+            wanted="section.key=value",
+            fix="write for example --set learn.steps=500",
+        )
     *path, last = key.split(".")
     for part in path:
         below = tree.setdefault(part, {})
         if not isinstance(below, dict):
-            raise InputError("no such section", where=f"--set {override}", got=part,
-                             fix="tprune/config.py lists all keys")
+            raise InputError(
+                "no such section", where=f"--set {override}", got=part, fix="tprune/config.py lists all keys"
+            )
         tree = below
     tree[last] = _value(text)
 

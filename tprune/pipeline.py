@@ -4,7 +4,7 @@ The whole state is in the run's directory: an artifact whose inputs have not cha
 whose inputs have is made again, a killed stage goes on from its scratch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from tprune import stages
@@ -44,25 +44,33 @@ def run(config: Config, out: Path, tell: Tell, until: str = "report") -> Artifac
         last = dense = _settle(stages.train(out / "dense", text, config.model, config.learn, out / "logs/dense"), tell)
     if "analysis" in steps:
         last = analysis = _settle(
-            stages.analyze(out / "analysis", dense, text, config.analyze, out / "logs/analysis"), tell)
+            stages.analyze(out / "analysis", dense, text, config.analyze, out / "logs/analysis"), tell
+        )
     sources = {"dense": dense} if "analysis" in steps else {}
     if "shs" in steps and _wants_shs(config):
         last = sources["shs"] = _settle(
-            stages.shs(out / "shs", dense, analysis, text, config.shs, out / "logs/shs"), tell)
+            stages.shs(out / "shs", dense, analysis, text, config.shs, out / "logs/shs"), tell
+        )
     models = {"dense": dense} if "dense" in steps else {}
     plans: dict[str, Artifact] = {}
     for target in config.targets if "recover" in steps else ():
         source = sources["shs" if target.score == "shs" else "dense"]
         plans[target.name] = _settle(
-            stages.plan(out / "plans" / target.name, source, analysis, text, target, config.learn.seed), tell)
+            stages.plan(out / "plans" / target.name, source, analysis, text, target, config.learn.seed), tell
+        )
         pruned = _settle(stages.prune(out / "pruned" / target.name, source, plans[target.name]), tell)
         last = models[target.name] = _settle(
-            stages.recover(out / "recovered" / target.name, pruned, dense, text, config.recover,
-                           out / "logs/recover" / target.name), tell)
+            stages.recover(
+                out / "recovered" / target.name, pruned, dense, text, config.recover, out / "logs/recover" / target.name
+            ),
+            tell,
+        )
     bundles = {
-        (engine, name): _settle(stages.bundle(out / "bundles" / engine / name, model, engine, text, config.export),
-                                tell)
-        for engine in (config.export.engines if "bundles" in steps else ()) for name, model in models.items()
+        (engine, name): _settle(
+            stages.bundle(out / "bundles" / engine / name, model, engine, text, config.export), tell
+        )
+        for engine in (config.export.engines if "bundles" in steps else ())
+        for name, model in models.items()
     }
     if "results" in steps:
         last = results = _settle(stages.bench(out / "results", config.name, models, bundles, text, config.bench), tell)

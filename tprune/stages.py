@@ -4,15 +4,14 @@ A stage is described before it is run, so that the pipeline can tell whether its
 current. `tprune run` and the single verbs of the command line run the same stages.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tprune import artifact
 from tprune.artifact import Artifact
-from tprune.config import Analyze, Architecture, Learn, Shs, Target, Text, resolved
+from tprune.config import Analyze, Architecture, Bench, Export, Learn, Shs, Target, Text, resolved
 
 
 @dataclass(frozen=True)
@@ -36,12 +35,17 @@ def corpus(out: Path, text: Text, tokenizer: Path | None = None) -> Stage:
     from tprune.text import corpus as room
 
     inputs = room.inputs(text, tokenizer)
-    return Stage("corpus", out, artifact.fingerprint("corpus", inputs, {}),
-                 lambda force: room.prepare(text, out, tokenizer=tokenizer, force=force))
+    return Stage(
+        "corpus",
+        out,
+        artifact.fingerprint("corpus", inputs, {}),
+        lambda force: room.prepare(text, out, tokenizer=tokenizer, force=force),
+    )
 
 
 def train(out: Path, text: Artifact, architecture: Architecture, learn: Learn, logs: Path | None) -> Stage:
     """The dense model."""
+
     def make(partial_out: Path) -> None:
         from transformers import set_seed
 
@@ -53,16 +57,23 @@ def train(out: Path, text: Artifact, architecture: Architecture, learn: Learn, l
         set_seed(architecture.seed)
         size = architecture.model_dump(exclude={"seed"})
         tokens = opened.tokenizer
-        config = dense_config(vocab_size=tokens.vocabulary_size, pad_token_id=tokens.pad_id,
-                              eos_token_id=tokens.eos_id, decoder_start_token_id=tokens.decoder_start_id, **size)
+        config = dense_config(
+            vocab_size=tokens.vocabulary_size,
+            pad_token_id=tokens.pad_id,
+            eos_token_id=tokens.eos_id,
+            decoder_start_token_id=tokens.decoder_start_id,
+            **size,
+        )
         _fit(partial_out, TPruneForConditionalGeneration(config), text, learn, logs)
 
-    return _stage("dense", "model", out, {"model": resolved(architecture), "learn": resolved(learn)},
-                  {"corpus": text}, make)
+    return _stage(
+        "dense", "model", out, {"model": resolved(architecture), "learn": resolved(learn)}, {"corpus": text}, make
+    )
 
 
 def analyze(out: Path, model: Artifact, text: Artifact, settings: Analyze, logs: Path | None) -> Stage:
     """BSSL: sparse lines per component and axis, and sensitivity."""
+
     def make(partial_out: Path) -> None:
         from tprune.learn.evaluate import token_loss
         from tprune.learn.trainer import fit
@@ -74,8 +85,15 @@ def analyze(out: Path, model: Artifact, text: Artifact, settings: Analyze, logs:
         opened = open_corpus(text)
         train_pairs, valid = opened.split("train"), opened.split("valid")
         regularized = checkpoint.load(model.path)
-        history = fit(regularized, train_pairs, valid, settings.learn, partial_out / artifact.SCRATCH, logs=logs,
-                      shrink=bssl.BlockLasso(regularized, settings.weight))
+        history = fit(
+            regularized,
+            train_pairs,
+            valid,
+            settings.learn,
+            partial_out / artifact.SCRATCH,
+            logs=logs,
+            shrink=bssl.BlockLasso(regularized, settings.weight),
+        )
         dense = checkpoint.load(model.path).to(regularized.device)
 
         def measure(candidate: Any) -> dict[str, float | None]:
@@ -96,6 +114,7 @@ def analyze(out: Path, model: Artifact, text: Artifact, settings: Analyze, logs:
 
 def shs(out: Path, model: Artifact, analysis: Artifact, text: Artifact, settings: Shs, logs: Path | None) -> Stage:
     """The dense model after training with the SHS penalty."""
+
     def make(partial_out: Path) -> None:
         from tprune.model import checkpoint
         from tprune.sparsity import bssl, lines
@@ -109,57 +128,77 @@ def shs(out: Path, model: Artifact, analysis: Artifact, text: Artifact, settings
         artifact.write_json(partial_out / "strengths.json", strength)
         _fit(partial_out, dense, text, settings.learn, logs, teacher=teacher, shrink=shrink)
 
-    return _stage("shs", "model", out, resolved(settings), {"model": model, "analysis": analysis, "corpus": text},
-                  make)
+    return _stage("shs", "model", out, resolved(settings), {"model": model, "analysis": analysis, "corpus": text}, make)
 
 
-def plan(out: Path, model: Artifact, analysis: Artifact, text: Artifact, target: Target, seed: int) -> Stage:
-    """Which units are kept."""
+def plan(
+    out: Path, model: Artifact, analysis: Artifact | None, text: Artifact | None, target: Target, seed: int
+) -> Stage:
+    """Which units are kept; without an analysis all components count alike."""
+
     def make(partial_out: Path) -> None:
         from tprune.model import checkpoint
         from tprune.sparsity import bssl, lines, planner, scores
         from tprune.sparsity import plan as plans
         from tprune.text.corpus import open_corpus
 
-        measured = artifact.read_json(analysis.path / "analysis.json")
+        measured = artifact.read_json(analysis.path / "analysis.json") if analysis else None
         source = checkpoint.load(model.path)
         groups = lines.groups(source.config, lines.WIDTH_KINDS)
-        found = scores.score(target.score, source, groups, open_corpus(text).split("train"), seed,
-                             bssl.importance(measured))
-        chosen = planner.make(source.config, target, found, layer_importance=bssl.layer_importance(measured))
+        pairs = open_corpus(text).split("train") if text else None
+        found = scores.score(target.score, source, groups, pairs, seed, bssl.importance(measured) if measured else None)
+        chosen = planner.make(
+            source.config, target, found, layer_importance=bssl.layer_importance(measured) if measured else None
+        )
         plans.write(chosen, partial_out / "plan.json")
 
-    return _stage(f"plan {target.name}", "plan", out, {"target": resolved(target), "seed": seed},
-                  {"model": model, "analysis": analysis, "corpus": text}, make)
+    return _stage(
+        f"plan {target.name}",
+        "plan",
+        out,
+        {"target": resolved(target), "seed": seed},
+        _given(model=model, analysis=analysis, corpus=text),
+        make,
+    )
 
 
 def prune(out: Path, model: Artifact, chosen: Artifact) -> Stage:
     """The smaller model, not yet recovered."""
+
     def make(partial_out: Path) -> None:
         from tprune.model import checkpoint
         from tprune.sparsity import plan as plans
         from tprune.sparsity import surgery
+        from tprune.text import vocab
 
         smaller = surgery.prune(checkpoint.load(model.path), plans.read(chosen.path))
         checkpoint.save(smaller, partial_out)
-        _copy_tokenizer(model.path, partial_out)
+        vocab.copy_files(model.path, partial_out)
 
     return _stage(f"prune {out.name}", "model", out, {}, {"model": model, "plan": chosen}, make)
 
 
 def recover(out: Path, model: Artifact, teacher: Artifact, text: Artifact, learn: Learn, logs: Path | None) -> Stage:
     """The smaller model after training with the dense one as its teacher."""
+
     def make(partial_out: Path) -> None:
         from tprune.model import checkpoint
 
-        _fit(partial_out, checkpoint.load(model.path), text, learn, logs,
-             teacher=checkpoint.load(teacher.path) if learn.distill else None)
+        _fit(
+            partial_out,
+            checkpoint.load(model.path),
+            text,
+            learn,
+            logs,
+            teacher=checkpoint.load(teacher.path) if learn.distill else None,
+        )
 
-    return _stage(f"recover {out.name}", "model", out, resolved(learn),
-                  {"model": model, "teacher": teacher, "corpus": text}, make)
+    return _stage(
+        f"recover {out.name}", "model", out, resolved(learn), {"model": model, "teacher": teacher, "corpus": text}, make
+    )
 
 
-def bundle(out: Path, model: Artifact, engine: str, text: Artifact, settings: Any) -> Stage:
+def bundle(out: Path, model: Artifact, engine: str, text: Artifact | None, settings: Export) -> Stage:
     """The directory that goes to the phone."""
     from tprune.export import bundle as room
 
@@ -168,15 +207,90 @@ def bundle(out: Path, model: Artifact, engine: str, text: Artifact, settings: An
     def make(force: bool) -> Artifact:
         from tprune.text.corpus import open_corpus
 
-        valid = open_corpus(text).split("valid")
-        sentences = [valid[index][0].tolist() for index in range(min(settings.parity_sentences, len(valid)))]
+        out.parent.mkdir(parents=True, exist_ok=True)
+        valid = open_corpus(text).split("valid") if text else ()
+        sentences = [valid[index][0].tolist() for index in range(len(valid))] or None
         return room.export(model.path, out, engine, settings, sentences=sentences, force=force)
 
     return Stage(f"export {engine} {out.name}", out, artifact.fingerprint("bundle", config, {"model": model}), make)
 
 
-def _stage(name: str, kind: str, out: Path, config: Mapping[str, Any], parents: Mapping[str, Artifact],
-           make: Callable[[Path], None]) -> Stage:
+def bench(
+    out: Path, experiment: str, entries: Mapping[tuple[str, str], Artifact], text: Artifact, settings: Bench
+) -> Stage:
+    """Latency and BLEU of dense and pruned models, by engine and model name, on this machine."""
+
+    def make(partial_out: Path) -> None:
+        from tprune.benchmarks import comparison, record
+        from tprune.progress import narrate
+        from tprune.text.corpus import open_corpus
+
+        said = text.manifest["config"]
+        with narrate("benchmark") as progress:
+            rows = list(
+                comparison.compare(
+                    experiment, _dataset(said), entries, open_corpus(text), said["target"], settings, progress
+                )
+            )
+        record.write(partial_out / "results.json", rows)
+
+    parents = {f"{engine}/{name}": made for (engine, name), made in entries.items()}
+    return _stage(
+        "benchmark", "results", out, {"experiment": experiment, **resolved(settings)}, {**parents, "corpus": text}, make
+    )
+
+
+def report(
+    out: Path,
+    title: str,
+    results: Artifact,
+    analysis: Artifact,
+    models: Mapping[str, Artifact],
+    plans: Mapping[str, Artifact],
+) -> Stage:
+    """The page that shows speedup versus BLEU."""
+
+    def make(partial_out: Path) -> None:
+        from tprune.benchmarks import record
+        from tprune.benchmarks.report import write_report
+
+        def config(model: Artifact) -> Any:
+            return artifact.read_json(model.path / "config.json")
+
+        write_report(
+            partial_out,
+            record.read_all(results.path),
+            title=f"tprune: {title}",
+            analysis=artifact.read_json(analysis.path / "analysis.json"),
+            plans={name: artifact.read_json(made.path / "plan.json")["how"] for name, made in plans.items()},
+            shapes={
+                name: {stack: config(model)[f"{stack}_shapes"] for stack in ("encoder", "decoder")}
+                for name, model in models.items()
+            },
+            training={name: _losses(made) for name, made in {**models, "BSSL": analysis}.items()},
+        )
+
+    parents = {
+        "results": results,
+        "analysis": analysis,
+        **{f"model/{name}": made for name, made in models.items()},
+        **{f"plan/{name}": made for name, made in plans.items()},
+    }
+    return _stage("report", "report", out, {"title": title}, parents, make)
+
+
+def _given(**parents: Artifact | None) -> dict[str, Artifact]:
+    return {name: parent for name, parent in parents.items() if parent is not None}
+
+
+def _stage(
+    name: str,
+    kind: str,
+    out: Path,
+    config: Mapping[str, Any],
+    parents: Mapping[str, Artifact],
+    make: Callable[[Path], None],
+) -> Stage:
     def build(force: bool) -> Artifact:
         out.parent.mkdir(parents=True, exist_ok=True)
         with artifact.create(out, kind, config=config, parents=parents, force=force) as partial_out:
@@ -186,16 +300,32 @@ def _stage(name: str, kind: str, out: Path, config: Mapping[str, Any], parents: 
     return Stage(name, out, artifact.fingerprint(kind, config, parents), build)
 
 
-def _fit(partial_out: Path, model: Any, text: Artifact, learn: Learn, logs: Path | None, *, teacher: Any = None,
-         shrink: Any = None) -> None:
+def _fit(
+    partial_out: Path,
+    model: Any,
+    text: Artifact,
+    learn: Learn,
+    logs: Path | None,
+    *,
+    teacher: Any = None,
+    shrink: Any = None,
+) -> None:
     """Train, then write the checkpoint, the tokenizer and the history."""
     from tprune.learn.trainer import fit
     from tprune.model import checkpoint
     from tprune.text.corpus import open_corpus
 
     opened = open_corpus(text)
-    history = fit(model, opened.split("train"), opened.split("valid"), learn, partial_out / artifact.SCRATCH,
-                  teacher=teacher, shrink=shrink, logs=logs)
+    history = fit(
+        model,
+        opened.split("train"),
+        opened.split("valid"),
+        learn,
+        partial_out / artifact.SCRATCH,
+        teacher=teacher,
+        shrink=shrink,
+        logs=logs,
+    )
     checkpoint.save(model, partial_out)
     opened.tokenizer.save(partial_out)
     artifact.write_json(partial_out / "history.json", history)
@@ -212,3 +342,20 @@ def _bleu(model: Any, opened: Any, sentences: int) -> float | None:
     sources = [pairs[index][0].tolist() for index in range(min(sentences, len(pairs)))]
     found = translate(TorchEngine(model), sources, Search.of(model))
     return score(opened.tokenizer.decode(found), opened.raw("valid")[1][:sentences]).bleu
+
+
+def _dataset(text: Mapping[str, Any]) -> str:
+    """What result rows call the corpus."""
+    named = text.get("dataset") or text.get("folder")
+    return Path(named).name if named else str(text["kind"])
+
+
+def _losses(made: Artifact) -> list[tuple[int, float]]:
+    history = made.path / "history.json"
+    entries = artifact.read_json(history) if history.exists() else []
+    return [(int(entry["step"]), entry["eval_loss"]) for entry in entries if "eval_loss" in entry]
+
+
+def engine_of(made: Artifact) -> str:
+    """The engine that runs a checkpoint or a bundle."""
+    return "pytorch" if made.kind == "model" else str(made.manifest["config"]["engine"])

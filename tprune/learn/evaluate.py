@@ -30,10 +30,9 @@ def score(hypotheses: Sequence[str], references: Sequence[str], language: str | 
     Args:
         hypotheses: One translation a segment.
         references: One reference a segment.
-        language: Target language; sacreBLEU's own tokenizer for Japanese, Chinese and Korean, else 13a.
+        language: Target language, which decides the tokenizer; see `bleu_tokenizer`.
     """
-    tokenizers = {"ja": "char", "zh": "zh", "ko": "char"}
-    bleu, chrf = BLEU(tokenize=tokenizers.get(language or "", "13a")), CHRF()
+    bleu, chrf = BLEU(tokenize=bleu_tokenizer(language)), CHRF()
     found = bleu.corpus_score(list(hypotheses), [list(references)])
     return Quality(
         bleu=found.score,
@@ -43,6 +42,11 @@ def score(hypotheses: Sequence[str], references: Sequence[str], language: str | 
         brevity_penalty=found.bp,
         length_ratio=found.ratio,
     )
+
+
+def bleu_tokenizer(language: str | None) -> str:
+    """sacreBLEU's tokenizer for a language: characters where words are not spaced, else 13a."""
+    return {"ja": "char", "ko": "char", "zh": "zh"}.get(language or "", "13a")
 
 
 @torch.no_grad()
