@@ -101,7 +101,10 @@ def check(plan: Plan, config: TPruneConfig) -> None:
         if list(units) != sorted(set(units)) or (units and not 0 <= units[0] <= units[-1] < known[name].size):
             found.append(f"{name}: units must rise from 0 to at most {known[name].size - 1}")
         elif not units and known[name].kind != "sublayer":
-            found.append(f"{name}: keeps nothing; drop the sub-layer in its `sublayer` group instead")
+            instead = "drop the sub-layer in its `sublayer` group instead"
+            found.append(
+                f"{name}: keeps nothing; {'keep at least one layer' if known[name].kind == 'layer' else instead}"
+            )
         elif known[name].heads > 1 or known[name].kind in ("qk", "vo"):
             found += _unequal_heads(known[name], units, plan.keep)
     if found:
@@ -163,10 +166,9 @@ def _unequal_heads(group: lines.Group, units: tuple[int, ...], keep: Mapping[str
     counts = {head: sum(unit // width == head for unit in units) for head in range(group.heads)}
     if any(counts[head] for head in counts if head not in alive):
         return [f"{group.name}: lists units of a dropped head"]
-    if len({counts[head] for head in alive if head in counts}) != 1:
+    # heads out of range are the head group's own problem
+    if len({counts[head] for head in alive if head in counts}) > 1:
         return [f"{group.name}: the heads of an attention must keep equally many units"]
-    if not counts[alive[0]]:
-        return [f"{group.name}: keeps nothing of the kept heads"]
     return []
 
 
