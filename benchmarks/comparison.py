@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tprune.artifact import Artifact, made_by
+from tprune.artifact import Artifact
 from tprune.benchmarks import latency, quality, record, stats
 from tprune.benchmarks.quality import Output
 from tprune.benchmarks.record import DENSE, Row
@@ -21,6 +21,7 @@ from tprune.errors import InputError
 from tprune.export import description, runtime
 from tprune.model import checkpoint
 from tprune.model.decode import Engine, Search, TorchEngine, greedy
+from tprune.provenance import made_by
 from tprune.text.corpus import Corpus
 
 Tell = Callable[[str], None]

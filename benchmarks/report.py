@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from tprune.artifact import made_by
 from tprune.benchmarks import anatomy, figures, pictures
 from tprune.benchmarks.record import Row
 from tprune.benchmarks.result_table import Table, best_loss, measured_table, plan_table, result_tables, sentence
 from tprune.benchmarks.standings import LIMITS_PERCENT, bars, headlines, machine, planes, setting
+from tprune.provenance import made_by
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -10,17 +10,14 @@ import hashlib
 import json
 import platform
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tprune import __version__
 from tprune.errors import ArtifactError, MachineError
+from tprune.provenance import made_by
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -187,30 +184,6 @@ def sha256(path: Path) -> str:
     """Hash a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@cache
-def git_state() -> dict[str, Any]:
-    """Commit and dirty flag of the source tree tprune runs from; nulls outside a checkout."""
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(Path(__file__).resolve().parent), *arguments],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        ).stdout.strip()
-
-    try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
-    except (OSError, subprocess.SubprocessError):
-        return {"commit": None, "dirty": None}
-
-
-def made_by() -> dict[str, Any]:
-    """Version, commit and command, as recorded in manifests and result rows."""
-    return {"tprune": __version__, **git_state(), "command": [Path(sys.argv[0]).name, *sys.argv[1:]]}
 
 
 def _manifest(root: Path, kind: str, config: Mapping[str, Any], parents: Mapping[str, Artifact]) -> dict[str, Any]:

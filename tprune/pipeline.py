@@ -7,7 +7,7 @@ whose inputs have is made again, a killed stage goes on from its scratch.
 from collections.abc import Callable
 from pathlib import Path
 
-from tprune import stages
+from tprune import delivery, stages
 from tprune.artifact import Artifact, read
 from tprune.config import Config
 from tprune.errors import InputError
@@ -38,9 +38,13 @@ def run(config: Config, out: Path, tell: Tell, until: str = "report") -> Artifac
     if out.exists() and not out.is_dir():
         raise InputError("not a directory", where=out, fix="give a directory, or a new name, with --out")
     steps = LAST[: LAST.index(until) + 1]
-    text = _settle(stages.corpus(out / "corpus", config.text), tell)
-    last = text
-    if "dense" in steps:
+    if config.start is not None:
+        # the converted model brings the tokenizer, so it comes before the text
+        dense = _settle(stages.convert(out / "dense", config.start, config.languages), tell)
+        last = text = _settle(stages.corpus(out / "corpus", config.text, dense.path), tell)
+    else:
+        last = text = _settle(stages.corpus(out / "corpus", config.text), tell)
+    if "dense" in steps and config.start is None:
         last = dense = _settle(stages.train(out / "dense", text, config.model, config.learn, out / "logs/dense"), tell)
     if "analysis" in steps:
         last = analysis = _settle(
@@ -67,15 +71,17 @@ def run(config: Config, out: Path, tell: Tell, until: str = "report") -> Artifac
         )
     bundles = {
         (engine, name): _settle(
-            stages.bundle(out / "bundles" / engine / name, model, engine, text, config.export), tell
+            delivery.bundle(out / "bundles" / engine / name, model, engine, text, config.export), tell
         )
         for engine in (config.export.engines if "bundles" in steps else ())
         for name, model in models.items()
     }
     if "results" in steps:
-        last = results = _settle(stages.bench(out / "results", config.name, models, bundles, text, config.bench), tell)
+        last = results = _settle(
+            delivery.bench(out / "results", config.name, models, bundles, text, config.bench), tell
+        )
     if "report" in steps:
-        last = _settle(stages.report(out / "report", config.name, results, analysis, models, plans), tell)
+        last = _settle(delivery.report(out / "report", config.name, results, analysis, models, plans), tell)
     return last
 
 

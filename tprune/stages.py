@@ -1,4 +1,4 @@
-"""The stages: what each one reads, what it makes, and from which settings.
+"""The stages up to a recovered model: what each one reads, what it makes, from which settings.
 
 A stage is described before it is run, so that the pipeline can tell whether its artifact is still
 current. `tprune run` and the single verbs of the command line run the same stages.
@@ -11,7 +11,7 @@ from typing import Any
 
 from tprune import artifact
 from tprune.artifact import Artifact
-from tprune.config import Analyze, Architecture, Bench, Export, Learn, Shs, Target, Text, resolved
+from tprune.config import Analyze, Architecture, Learn, Shs, Target, Text, resolved
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,22 @@ def train(out: Path, text: Artifact, architecture: Architecture, learn: Learn, l
         )
         _fit(partial_out, TPruneForConditionalGeneration(config), text, learn, logs)
 
-    return _stage(
+    return stage(
         "dense", "model", out, {"model": resolved(architecture), "learn": resolved(learn)}, {"corpus": text}, make
     )
+
+
+def convert(out: Path, source: str, languages: tuple[str, str] | None) -> Stage:
+    """A Hugging Face translation model as the dense model."""
+    from tprune.model import convert as room
+
+    inputs = room.inputs(source, languages)
+
+    def make(force: bool) -> Artifact:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        return room.convert(source, out, force=force, languages=languages)
+
+    return Stage("convert", out, artifact.fingerprint("model", inputs, {}), make)
 
 
 def analyze(out: Path, model: Artifact, text: Artifact, settings: Analyze, logs: Path | None) -> Stage:
@@ -109,7 +122,7 @@ def analyze(out: Path, model: Artifact, text: Artifact, settings: Analyze, logs:
         artifact.write_json(partial_out / "analysis.json", table)
         artifact.write_json(partial_out / "history.json", history)
 
-    return _stage("analysis", "analysis", out, resolved(settings), {"model": model, "corpus": text}, make)
+    return stage("analysis", "analysis", out, resolved(settings), {"model": model, "corpus": text}, make)
 
 
 def shs(out: Path, model: Artifact, analysis: Artifact, text: Artifact, settings: Shs, logs: Path | None) -> Stage:
@@ -128,7 +141,7 @@ def shs(out: Path, model: Artifact, analysis: Artifact, text: Artifact, settings
         artifact.write_json(partial_out / "strengths.json", strength)
         _fit(partial_out, dense, text, settings.learn, logs, teacher=teacher, shrink=shrink)
 
-    return _stage("shs", "model", out, resolved(settings), {"model": model, "analysis": analysis, "corpus": text}, make)
+    return stage("shs", "model", out, resolved(settings), {"model": model, "analysis": analysis, "corpus": text}, make)
 
 
 def plan(
@@ -152,7 +165,7 @@ def plan(
         )
         plans.write(chosen, partial_out / "plan.json")
 
-    return _stage(
+    return stage(
         f"plan {target.name}",
         "plan",
         out,
@@ -175,7 +188,7 @@ def prune(out: Path, model: Artifact, chosen: Artifact) -> Stage:
         checkpoint.save(smaller, partial_out)
         vocab.copy_files(model.path, partial_out)
 
-    return _stage(f"prune {out.name}", "model", out, {}, {"model": model, "plan": chosen}, make)
+    return stage(f"prune {out.name}", "model", out, {}, {"model": model, "plan": chosen}, make)
 
 
 def recover(out: Path, model: Artifact, teacher: Artifact, text: Artifact, learn: Learn, logs: Path | None) -> Stage:
@@ -193,97 +206,16 @@ def recover(out: Path, model: Artifact, teacher: Artifact, text: Artifact, learn
             teacher=checkpoint.load(teacher.path) if learn.distill else None,
         )
 
-    return _stage(
+    return stage(
         f"recover {out.name}", "model", out, resolved(learn), {"model": model, "teacher": teacher, "corpus": text}, make
     )
-
-
-def bundle(out: Path, model: Artifact, engine: str, text: Artifact | None, settings: Export) -> Stage:
-    """The directory that goes to the phone."""
-    from tprune.export import bundle as room
-
-    config = room.inputs(engine, settings)
-
-    def make(force: bool) -> Artifact:
-        from tprune.text.corpus import open_corpus
-
-        out.parent.mkdir(parents=True, exist_ok=True)
-        valid = open_corpus(text).split("valid") if text else ()
-        sentences = [valid[index][0].tolist() for index in range(len(valid))] or None
-        return room.export(model.path, out, engine, settings, sentences=sentences, force=force)
-
-    return Stage(f"export {engine} {out.name}", out, artifact.fingerprint("bundle", config, {"model": model}), make)
-
-
-def bench(
-    out: Path, experiment: str, entries: Mapping[tuple[str, str], Artifact], text: Artifact, settings: Bench
-) -> Stage:
-    """Latency and BLEU of dense and pruned models, by engine and model name, on this machine."""
-
-    def make(partial_out: Path) -> None:
-        from tprune.benchmarks import comparison, record
-        from tprune.progress import narrate
-        from tprune.text.corpus import open_corpus
-
-        said = text.manifest["config"]
-        with narrate("benchmark") as progress:
-            rows = list(
-                comparison.compare(
-                    experiment, _dataset(said), entries, open_corpus(text), said["target"], settings, progress
-                )
-            )
-        record.write(partial_out / "results.json", rows)
-
-    parents = {f"{engine}/{name}": made for (engine, name), made in entries.items()}
-    return _stage(
-        "benchmark", "results", out, {"experiment": experiment, **resolved(settings)}, {**parents, "corpus": text}, make
-    )
-
-
-def report(
-    out: Path,
-    title: str,
-    results: Artifact,
-    analysis: Artifact,
-    models: Mapping[str, Artifact],
-    plans: Mapping[str, Artifact],
-) -> Stage:
-    """The page that shows speedup versus BLEU."""
-
-    def make(partial_out: Path) -> None:
-        from tprune.benchmarks import record
-        from tprune.benchmarks.report import write_report
-
-        def config(model: Artifact) -> Any:
-            return artifact.read_json(model.path / "config.json")
-
-        write_report(
-            partial_out,
-            record.read_all(results.path),
-            title=f"tprune: {title}",
-            analysis=artifact.read_json(analysis.path / "analysis.json"),
-            plans={name: artifact.read_json(made.path / "plan.json")["how"] for name, made in plans.items()},
-            shapes={
-                name: {stack: config(model)[f"{stack}_shapes"] for stack in ("encoder", "decoder")}
-                for name, model in models.items()
-            },
-            training={name: _losses(made) for name, made in {**models, "BSSL": analysis}.items()},
-        )
-
-    parents = {
-        "results": results,
-        "analysis": analysis,
-        **{f"model/{name}": made for name, made in models.items()},
-        **{f"plan/{name}": made for name, made in plans.items()},
-    }
-    return _stage("report", "report", out, {"title": title}, parents, make)
 
 
 def _given(**parents: Artifact | None) -> dict[str, Artifact]:
     return {name: parent for name, parent in parents.items() if parent is not None}
 
 
-def _stage(
+def stage(
     name: str,
     kind: str,
     out: Path,
@@ -291,6 +223,8 @@ def _stage(
     parents: Mapping[str, Artifact],
     make: Callable[[Path], None],
 ) -> Stage:
+    """Describe a stage whose payload `make` writes into the directory it is given."""
+
     def build(force: bool) -> Artifact:
         out.parent.mkdir(parents=True, exist_ok=True)
         with artifact.create(out, kind, config=config, parents=parents, force=force) as partial_out:
@@ -342,20 +276,3 @@ def _bleu(model: Any, opened: Any, sentences: int) -> float | None:
     sources = [pairs[index][0].tolist() for index in range(min(sentences, len(pairs)))]
     found = translate(TorchEngine(model), sources, Search.of(model))
     return score(opened.tokenizer.decode(found), opened.raw("valid")[1][:sentences]).bleu
-
-
-def _dataset(text: Mapping[str, Any]) -> str:
-    """What result rows call the corpus."""
-    named = text.get("dataset") or text.get("folder")
-    return Path(named).name if named else str(text["kind"])
-
-
-def _losses(made: Artifact) -> list[tuple[int, float]]:
-    history = made.path / "history.json"
-    entries = artifact.read_json(history) if history.exists() else []
-    return [(int(entry["step"]), entry["eval_loss"]) for entry in entries if "eval_loss" in entry]
-
-
-def engine_of(made: Artifact) -> str:
-    """The engine that runs a checkpoint or a bundle."""
-    return "pytorch" if made.kind == "model" else str(made.manifest["config"]["engine"])

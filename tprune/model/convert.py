@@ -62,15 +62,7 @@ def convert(
         ArtifactError: `out` exists.
     """
     path = local_directory(source)
-    _family(read_config(path).get("model_type"), path)
-    weight_shapes(path)
-    files = sorted({file for pattern in DOWNLOADED for file in path.glob(pattern)})
-    settings = {
-        "source": str(source),
-        "languages": list(languages or ()),
-        "files": {file.name: artifact.sha256(file) for file in files},
-    }
-    with artifact.create(out, "model", config=settings, force=force) as partial:
+    with artifact.create(out, "model", config=inputs(source, languages), force=force) as partial:
         tokenizer = load_tokenizer(path, languages)
         model = from_hugging_face(load_original(path))
         if languages is not None:
@@ -78,6 +70,19 @@ def convert(
         save(model, partial)
         tokenizer.save_pretrained(partial)
     return artifact.read(out)
+
+
+def inputs(source: Path | str, languages: tuple[str, str] | None) -> dict[str, Any]:
+    """What a conversion depends on; see `convert` for arguments and errors."""
+    path = local_directory(source)
+    _family(read_config(path).get("model_type"), path)
+    weight_shapes(path)
+    files = sorted({file for pattern in DOWNLOADED for file in path.glob(pattern)})
+    return {
+        "source": str(source),
+        "languages": list(languages or ()),
+        "files": {file.name: artifact.sha256(file) for file in files},
+    }
 
 
 def from_hugging_face(model: PreTrainedModel) -> TPruneForConditionalGeneration:

@@ -1,0 +1,108 @@
+"""The stages after a recovered model: bundles, benchmark, report."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tprune import artifact
+from tprune.artifact import Artifact
+from tprune.config import Bench, Export, resolved
+from tprune.stages import Stage, stage
+
+
+def bundle(out: Path, model: Artifact, engine: str, text: Artifact | None, settings: Export) -> Stage:
+    """The directory that goes to the phone."""
+    from tprune.export import bundle as room
+
+    config = room.inputs(engine, settings)
+
+    def make(force: bool) -> Artifact:
+        from tprune.text.corpus import open_corpus
+
+        out.parent.mkdir(parents=True, exist_ok=True)
+        valid = open_corpus(text).split("valid") if text else ()
+        sentences = [valid[index][0].tolist() for index in range(len(valid))] or None
+        return room.export(model.path, out, engine, settings, sentences=sentences, force=force)
+
+    return Stage(f"export {engine} {out.name}", out, artifact.fingerprint("bundle", config, {"model": model}), make)
+
+
+def bench(
+    out: Path, experiment: str, entries: Mapping[tuple[str, str], Artifact], text: Artifact, settings: Bench
+) -> Stage:
+    """Latency and BLEU of dense and pruned models, by engine and model name, on this machine."""
+
+    def make(partial_out: Path) -> None:
+        from tprune.benchmarks import comparison, record
+        from tprune.progress import narrate
+        from tprune.text.corpus import open_corpus
+
+        said = text.manifest["config"]
+        with narrate("benchmark") as progress:
+            rows = list(
+                comparison.compare(
+                    experiment, _dataset(said), entries, open_corpus(text), said["target"], settings, progress
+                )
+            )
+        record.write(partial_out / "results.json", rows)
+
+    parents = {f"{engine}/{name}": made for (engine, name), made in entries.items()}
+    return stage(
+        "benchmark", "results", out, {"experiment": experiment, **resolved(settings)}, {**parents, "corpus": text}, make
+    )
+
+
+def report(
+    out: Path,
+    title: str,
+    results: Artifact,
+    analysis: Artifact,
+    models: Mapping[str, Artifact],
+    plans: Mapping[str, Artifact],
+) -> Stage:
+    """The page that shows speedup versus BLEU."""
+
+    def make(partial_out: Path) -> None:
+        from tprune.benchmarks import record
+        from tprune.benchmarks.report import write_report
+
+        def config(model: Artifact) -> Any:
+            return artifact.read_json(model.path / "config.json")
+
+        write_report(
+            partial_out,
+            record.read_all(results.path),
+            title=f"tprune: {title}",
+            analysis=artifact.read_json(analysis.path / "analysis.json"),
+            plans={name: artifact.read_json(made.path / "plan.json")["how"] for name, made in plans.items()},
+            shapes={
+                name: {stack: config(model)[f"{stack}_shapes"] for stack in ("encoder", "decoder")}
+                for name, model in models.items()
+            },
+            training={name: _losses(made) for name, made in {**models, "BSSL": analysis}.items()},
+        )
+
+    parents = {
+        "results": results,
+        "analysis": analysis,
+        **{f"model/{name}": made for name, made in models.items()},
+        **{f"plan/{name}": made for name, made in plans.items()},
+    }
+    return stage("report", "report", out, {"title": title}, parents, make)
+
+
+def engine_of(made: Artifact) -> str:
+    """The engine that runs a checkpoint or a bundle."""
+    return "pytorch" if made.kind == "model" else str(made.manifest["config"]["engine"])
+
+
+def _dataset(text: Mapping[str, Any]) -> str:
+    """What result rows call the corpus."""
+    named = text.get("dataset") or text.get("folder")
+    return Path(named).name if named else str(text["kind"])
+
+
+def _losses(made: Artifact) -> list[tuple[int, float]]:
+    history = made.path / "history.json"
+    entries = artifact.read_json(history) if history.exists() else []
+    return [(int(entry["step"]), entry["eval_loss"]) for entry in entries if "eval_loss" in entry]

@@ -1,0 +1,33 @@
+"""Where a result comes from: version, commit, command."""
+
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tprune import __version__
+
+
+@cache
+def git_state() -> dict[str, Any]:
+    """Commit and dirty flag of the source tree tprune runs from; nulls outside a checkout."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(Path(__file__).resolve().parent), *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        ).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "dirty": None}
+
+
+def made_by() -> dict[str, Any]:
+    """Version, commit and command, as recorded in manifests and result rows."""
+    return {"tprune": __version__, **git_state(), "command": [Path(sys.argv[0]).name, *sys.argv[1:]]}
