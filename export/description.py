@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from tprune import artifact
 from tprune.config import Section, problems
@@ -49,6 +49,12 @@ class Bundle(Section):
     """The tokenizer's files."""
     parity: Mapping[str, Any] | None = None
     """How far the engine's output is from the model's, see `tprune.export.verify`."""
+
+    @field_validator("search")
+    @classmethod
+    def _as_given(cls, search: Mapping[str, Any]) -> Mapping[str, Any]:
+        """JSON knows no tuples."""
+        return {name: tuple(value) if isinstance(value, list) else value for name, value in search.items()}
 
 
 def write(bundle: Bundle) -> None:

@@ -152,7 +152,7 @@ class ExecuTorchEngine:
         except ImportError as error:
             raise _not_installed("executorch") from error
         self.bundle, self.threads, self._runtime = bundle, threads, portable_lib
-        self._program, self._loaded_pool = self._load()
+        self._methods, self._loaded_pool = self._load()
 
     def encode(self, source: Ids, mask: Ids) -> list[Row]:
         """Run the encoder and the cross-attentions' projections: see `Engine.encode`.
@@ -196,18 +196,19 @@ class ExecuTorchEngine:
     def _run(self, method: str, inputs: list[Any]) -> list[Any]:
         # Inputs are handed over at every call and outputs cloned: the planned memory is overwritten by each run.
         if self._loaded_pool != ExecuTorchEngine._pool:
-            self._program, self._loaded_pool = self._load()
-        outputs: list[Any] = self._program.run_method(method, inputs, clone_outputs=True)
+            self._methods, self._loaded_pool = self._load()
+        outputs: list[Any] = self._methods[method].call(inputs, clone_outputs=True)
         return outputs
 
-    def _load(self) -> tuple[Any, int]:
+    def _load(self) -> tuple[dict[str, Any], int]:
         path = self.bundle.path / self.bundle.graphs[graphs.ENCODE].file
         with silence():
             if self._runtime._threadpool_get_thread_count() != self.threads:
                 self._runtime._unsafe_reset_threadpool(self.threads)
                 ExecuTorchEngine._pool += 1
             try:
-                return self._runtime._load_for_executorch(str(path)), ExecuTorchEngine._pool
+                program = self._runtime._load_program(str(path))
+                return {name: program.load_method(name) for name in self.bundle.graphs}, ExecuTorchEngine._pool
             except RuntimeError as error:
                 raise _unreadable(path, error) from None
 
