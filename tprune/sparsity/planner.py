@@ -5,6 +5,7 @@ heads of one attention keep equal widths. No planner here empties a group: it le
 """
 
 import heapq
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -185,6 +186,8 @@ def _set_share(ladders: Sequence[Ladder], share: float) -> None:
     for ladder in ladders:
         wanted = round(share * ladder.width / ladder.grid) * ladder.grid
         ladder.keep = min(ladder.width, max(wanted, min(ladder.grid, ladder.width)))
+        if share == 1:  # a full width need not lie on the grid
+            ladder.keep = ladder.width
 
 
 def _finish(config: TPruneConfig, target: Target, skeleton: Plan, ladders: Sequence[Ladder]) -> Plan:
@@ -204,7 +207,7 @@ def _require_budget(config: TPruneConfig, target: Target, skeleton: Plan, ladder
             "the budget cannot be met",
             where=f"target {target.name}",
             got=f"keep = {target.keep} of the {target.budget}",
-            wanted=f"at least {share:.3f}",
+            wanted=f"at least {math.ceil(share * 1000) / 1000:.3f}",
             fix="raise keep, lower grid, or drop layers",
         )
 
