@@ -12,14 +12,14 @@ from tprune.model.transformer import TPruneForConditionalGeneration
 from tprune.sparsity import lines
 from tprune.sparsity.lines import Group
 
-Score = Callable[[TPruneForConditionalGeneration, Sequence[Group], Parallel, int], dict[str, Tensor]]
+Score = Callable[[TPruneForConditionalGeneration, Sequence[Group], Parallel | None, int], dict[str, Tensor]]
 
 
 def score(
     name: str,
     model: TPruneForConditionalGeneration,
     groups: Sequence[Group],
-    pairs: Parallel,
+    pairs: Parallel | None,
     seed: int,
     importance: Mapping[str, float] | None = None,
 ) -> dict[str, Tensor]:
@@ -53,7 +53,7 @@ def score(
 
 
 def square_norm(
-    model: TPruneForConditionalGeneration, groups: Sequence[Group], _pairs: Parallel, _seed: int
+    model: TPruneForConditionalGeneration, groups: Sequence[Group], _pairs: Parallel | None, _seed: int
 ) -> dict[str, Tensor]:
     """Squared joint norm of the coupled lines."""
     parameters = {name: tensor.detach() for name, tensor in model.named_parameters()}
@@ -61,9 +61,15 @@ def square_norm(
 
 
 def taylor(
-    model: TPruneForConditionalGeneration, groups: Sequence[Group], pairs: Parallel, _seed: int
+    model: TPruneForConditionalGeneration, groups: Sequence[Group], pairs: Parallel | None, _seed: int
 ) -> dict[str, Tensor]:
-    """First-order Taylor (Molchanov et al. 2017): |sum of dL/dw * w over the unit's lines|, averaged over batches."""
+    """First-order Taylor (Molchanov et al. 2017): |sum of dL/dw * w over the unit's lines|, summed over batches."""
+    if pairs is None:
+        raise InputError(
+            "this score needs calibration text",
+            got="score taylor without a corpus",
+            fix="give a corpus, or choose magnitude",
+        )
     model.eval()
     parameters = dict(model.named_parameters())
     total = {group.name: torch.zeros(group.size) for group in groups}
@@ -79,7 +85,7 @@ def taylor(
         labels = inputs.pop("labels")
         model.zero_grad()
         logits = model(**inputs, use_cache=False).logits
-        F.cross_entropy(logits.flatten(0, 1), labels.flatten()).backward()
+        F.cross_entropy(logits.flatten(0, 1), labels.flatten()).backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
             gradients = {name: tensor.grad for name, tensor in parameters.items() if tensor.grad is not None}
             for group in groups:
@@ -89,7 +95,7 @@ def taylor(
 
 
 def random(
-    _model: TPruneForConditionalGeneration, groups: Sequence[Group], _pairs: Parallel, seed: int
+    _model: TPruneForConditionalGeneration, groups: Sequence[Group], _pairs: Parallel | None, seed: int
 ) -> dict[str, Tensor]:
     """Uniform random scores: the baseline every criterion has to beat."""
     generator = torch.Generator().manual_seed(seed)
