@@ -8,7 +8,8 @@ from pydantic import Field, ValidationError, field_validator
 
 from tprune import artifact
 from tprune.config import Section, problems
-from tprune.errors import ArtifactError
+from tprune.errors import ArtifactError, InputError
+from tprune.model.engine import Ids
 
 FILE = "bundle.json"
 
@@ -56,6 +57,36 @@ class Bundle(Section):
         """JSON knows no tuples."""
         return {name: tuple(value) if isinstance(value, list) else value for name, value in search.items()}
 
+    def check_source(self, source: Ids) -> None:
+        """Refuse (B, S) source ids that the graphs cannot take.
+
+        Raises:
+            InputError: An over-long sentence or a token id out of range.
+        """
+        _check_ids(source, self.vocabulary, "source")
+        if source.shape[1] > self.max_source:
+            raise InputError(
+                "sentence too long for the bundle",
+                got=f"{source.shape[1]} tokens",
+                wanted=f"at most {self.max_source}",
+                fix="split the sentence, or export with a larger export.max_source",
+            )
+
+    def check_step(self, tokens: Ids, length: int) -> None:
+        """Refuse (B,) target ids that the graphs cannot take after `length` others.
+
+        Raises:
+            InputError: A token id out of range, or more steps than the bundle allows.
+        """
+        _check_ids(tokens, self.target_vocabulary, "target")
+        if length >= self.max_target:
+            raise InputError(
+                "translation too long for the bundle",
+                got=f"step {length + 1}",
+                wanted=f"at most {self.max_target}",
+                fix="limit the search, or export with a larger export.max_target",
+            )
+
 
 def write(bundle: Bundle) -> None:
     """Write `bundle.json` into the bundle's directory."""
@@ -78,3 +109,14 @@ def read(path: Path) -> Bundle:
             problems=problems(error) if isinstance(error, ValidationError) else (),
             fix="export the bundle again with this version of tprune",
         ) from None
+
+
+def _check_ids(ids: Ids, size: int, side: str) -> None:
+    bad = ids[(ids < 0) | (ids >= size)]
+    if len(bad):
+        raise InputError(
+            f"{side} token id out of range",
+            got=int(bad[0]),
+            wanted=f"0 to {size - 1}",
+            fix="use the tokenizer that lies in the bundle",
+        )

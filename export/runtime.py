@@ -71,7 +71,7 @@ class OnnxRuntimeEngine:
         Raises:
             InputError: An over-long sentence or a token id out of range.
         """
-        _check_source(source, self.bundle)
+        self.bundle.check_source(source)
         size, step = len(source), self.bundle.graphs[graphs.DECODE_STEP]
         inputs = {"source": self._value(source), "source_mask": self._value(mask)}
         names = self.bundle.graphs[graphs.ENCODE].outputs
@@ -90,7 +90,7 @@ class OnnxRuntimeEngine:
         Raises:
             InputError: A token id out of range, or more steps than the bundle allows.
         """
-        _check_step(tokens, state.length, self.bundle)
+        self.bundle.check_step(tokens, state.length)
         inputs = {"tokens": self._value(tokens[:, None]), "position": self._value(np.array([state.length]))}
         names = self.bundle.graphs[graphs.DECODE_STEP].outputs
         logits, *caches = self._step.run_with_ort_values(names, inputs | state.source | state.past)
@@ -162,7 +162,7 @@ class ExecuTorchEngine:
         """
         import torch
 
-        _check_source(source, self.bundle)
+        self.bundle.check_source(source)
         empty = [torch.zeros(shape) for shape in graphs.cache_shapes(self.bundle.decoder_shapes, "self_attn", 1, 0)]
         rows = []
         for index, (ids, attend) in enumerate(zip(source, mask, strict=True)):
@@ -180,7 +180,7 @@ class ExecuTorchEngine:
         """
         import torch
 
-        _check_step(tokens, max((row.length for row in state), default=0), self.bundle)
+        self.bundle.check_step(tokens, max((row.length for row in state), default=0))
         found, after = [], []
         for token, row in zip(tokens, state, strict=True):
             inputs = [torch.tensor([[int(token)]]), torch.tensor([row.length]), *row.past, *row.cross]
@@ -265,39 +265,6 @@ def _check_version(bundle: Bundle) -> None:
 
 def _minor(release: str) -> list[str]:
     return re.findall(r"\d+", release)[:2]
-
-
-def _check_source(source: Ids, bundle: Bundle) -> None:
-    _check_ids(source, bundle.vocabulary, "source")
-    if source.shape[1] > bundle.max_source:
-        raise InputError(
-            "sentence too long for the bundle",
-            got=f"{source.shape[1]} tokens",
-            wanted=f"at most {bundle.max_source}",
-            fix="split the sentence, or export with a larger export.max_source",
-        )
-
-
-def _check_step(tokens: Ids, length: int, bundle: Bundle) -> None:
-    _check_ids(tokens, bundle.target_vocabulary, "target")
-    if length >= bundle.max_target:
-        raise InputError(
-            "translation too long for the bundle",
-            got=f"step {length + 1}",
-            wanted=f"at most {bundle.max_target}",
-            fix="limit the search, or export with a larger export.max_target",
-        )
-
-
-def _check_ids(ids: Ids, size: int, side: str) -> None:
-    bad = ids[(ids < 0) | (ids >= size)]
-    if len(bad):
-        raise InputError(
-            f"{side} token id out of range",
-            got=int(bad[0]),
-            wanted=f"0 to {size - 1}",
-            fix="use the tokenizer that lies in the bundle",
-        )
 
 
 def _not_installed(engine: str) -> MachineError:
