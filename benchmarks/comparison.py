@@ -138,7 +138,7 @@ def _quality(
         "target_tokens": own.target_tokens,
         "hypotheses_sha256": own.digest,
     }
-    if model != DENSE:
+    if model != DENSE and outputs[DENSE].pooled.bleu > 0:  # nothing is left to lose of a BLEU of 0
         lost = quality.loss(outputs[DENSE], own, corpus, language, resamples=settings.bootstrap, seed=settings.seed)
         row |= {"bleu_loss_percent": lost.percent, "bleu_loss_upper_percent": lost.upper_percent}
     return row

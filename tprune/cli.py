@@ -126,3 +126,7 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", module=r"(torch|torchao|executorch|transformers|onnxscript)(\..*)?$")
     for name in ("torchao", "torch.utils._pytree", "transformers.trainer"):
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+if __name__ == "__main__":
+    main()

@@ -69,17 +69,15 @@ def run(config: Config, out: Path, tell: Tell, until: str = "report") -> Artifac
             ),
             tell,
         )
-    bundles = {
-        (engine, name): _settle(
-            delivery.bundle(out / "bundles" / engine / name, model, engine, text, config.export), tell
-        )
-        for engine in (config.export.engines if "bundles" in steps else ())
-        for name, model in models.items()
-    }
+    entries = {("pytorch", name): model for name, model in models.items()}
+    for engine in config.export.engines if "bundles" in steps else ():
+        for name, model in models.items():
+            last = entries[engine, name] = _settle(
+                delivery.bundle(out / "bundles" / engine / name, model, engine, text, config.export), tell
+            )
     if "results" in steps:
-        last = results = _settle(
-            delivery.bench(out / "results", config.name, models, bundles, text, config.bench), tell
-        )
+        timed = {key: made for key, made in entries.items() if key[0] in config.bench.engines}
+        last = results = _settle(delivery.bench(out / "results", config.name, timed, text, config.bench), tell)
     if "report" in steps:
         last = _settle(delivery.report(out / "report", config.name, results, analysis, models, plans), tell)
     return last

@@ -1,0 +1,197 @@
+"""Bad input: one clear line, exit code 1, nothing half-written."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.command import mini_recipe, tprune
+
+PAIRS = [(f"The dog sees cat {n}.", f"Der Hund sieht Katze {n}.") for n in range(60)]
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    folder = tmp_path / "text"
+    folder.mkdir()
+    for split, part in (("train", PAIRS[:40]), ("valid", PAIRS[40:50]), ("test", PAIRS[50:])):
+        for side, language in enumerate(("en", "de")):
+            (folder / f"{split}.{language}").write_text("".join(pair[side] + "\n" for pair in part))
+    return folder
+
+
+@pytest.fixture
+def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> "Iterator[Refused]":
+    yield Refused(tmp_path, monkeypatch, capsys)
+
+
+class Refused:
+    """Runs a command that has to fail cleanly; gives its one line."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder, self.monkeypatch, self.capsys = folder, monkeypatch, capsys
+
+    def __call__(self, *arguments: object, out: Path | None = None) -> str:
+        code = tprune(self.monkeypatch, *arguments)
+        said = self.capsys.readouterr().err
+        errors = [line for line in said.splitlines() if line.startswith("error: ")]
+        assert code == 1, said
+        assert len(errors) == 1, said
+        assert "Traceback" not in said
+        if out is not None:
+            assert not out.exists()
+            assert not out.with_name(out.name + ".partial").exists()
+        return errors[0]
+
+
+def files(text: Path) -> list[str]:
+    return ["--set", "text.kind=files", "--set", f"text.folder={text}", "--set", "text.vocabulary=300"]
+
+
+def test_unequal_line_counts(text: Path, refused: Refused, tmp_path: Path) -> None:
+    with (text / "train.de").open("a") as file:
+        file.write("Zu viel.\n")
+    line = refused("corpus", "--out", tmp_path / "c", *files(text), out=tmp_path / "c")
+    assert "train" in line
+    assert "40" in line
+    assert "41" in line
+
+
+def test_bad_utf8(text: Path, refused: Refused, tmp_path: Path) -> None:
+    (text / "valid.de").write_bytes((text / "valid.de").read_bytes().replace(b"Hund", b"H\xffnd", 1))
+    line = refused("corpus", "--out", tmp_path / "c", *files(text), out=tmp_path / "c")
+    assert "valid.de" in line
+    assert "UTF-8" in line
+
+
+def test_empty_file(text: Path, refused: Refused, tmp_path: Path) -> None:
+    (text / "test.en").write_text("")
+    line = refused("corpus", "--out", tmp_path / "c", *files(text), out=tmp_path / "c")
+    assert "test.en" in line
+    assert "empty" in line
+
+
+def test_a_directory_instead_of_a_file(text: Path, refused: Refused, tmp_path: Path) -> None:
+    (text / "test.en").unlink()
+    (text / "test.en").mkdir()
+    line = refused("corpus", "--out", tmp_path / "c", *files(text), out=tmp_path / "c")
+    assert "test.en" in line
+    assert "directory" in line
+
+
+def test_several_problems_are_told_at_once(text: Path, refused: Refused, tmp_path: Path) -> None:
+    (text / "test.en").write_text("")
+    with (text / "train.de").open("a") as file:
+        file.write("Zu viel.\n")
+    line = refused("corpus", "--out", tmp_path / "c", *files(text), out=tmp_path / "c")
+    assert "test.en" in line
+    assert "41" in line
+
+
+def test_unknown_recipe_key(refused: Refused, tmp_path: Path) -> None:
+    line = refused("run", mini_recipe(tmp_path), "--set", "learn.stepps=5", "--out", tmp_path / "r", out=tmp_path / "r")
+    assert "unknown key learn.stepps" in line
+
+
+def test_unknown_recipe(refused: Refused, tmp_path: Path) -> None:
+    line = refused("run", "quikstart", "--out", tmp_path / "r", out=tmp_path / "r")
+    assert "quickstart" in line
+
+
+class TestArtifacts:
+    """One corpus, an untrained model and a plan; each test damages a copy."""
+
+    @pytest.fixture(scope="class")
+    def made(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        from tprune import config, stages
+
+        folder = tmp_path_factory.mktemp("made")
+        recipe = config.load(mini_recipe(folder, steps="2", checkpoint_every="2", sentences="150"))
+        corpus = stages.corpus(folder / "corpus", recipe.text).make(False)
+        stages.train(folder / "dense", corpus, recipe.model, recipe.learn, None).make(False)
+        wider = recipe.model.model_copy(update={"ffn": 64})
+        stages.train(folder / "other", corpus, wider, recipe.learn, None).make(False)
+        return folder
+
+    @pytest.fixture
+    def copies(self, made: Path, tmp_path: Path) -> Path:
+        shutil.copytree(made, tmp_path / "made")
+        return tmp_path / "made"
+
+    def test_corrupt_manifest(self, copies: Path, refused: Refused, tmp_path: Path) -> None:
+        manifest = copies / "dense" / "manifest.json"
+        manifest.write_text(manifest.read_text()[:200])
+        line = refused(
+            "prune", copies / "dense", "--flops", "0.95", "--out", tmp_path / "small", out=tmp_path / "small"
+        )
+        assert "not valid JSON" in line
+        assert "manifest.json" in line
+
+    def test_truncated_weights(self, copies: Path, refused: Refused, tmp_path: Path) -> None:
+        weights = copies / "dense" / "model.safetensors"
+        os.truncate(weights, weights.stat().st_size // 2)
+        line = refused(
+            "prune", copies / "dense", "--flops", "0.95", "--out", tmp_path / "small", out=tmp_path / "small"
+        )
+        assert "model.safetensors" in line
+        assert "delete the directory and make it again" in line
+
+    def test_a_plan_for_another_model(
+        self, copies: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        assert tprune(monkeypatch, "prune", copies / "other", "--flops", "0.95", "--out", tmp_path / "a") == 0
+        line = refused(
+            "prune",
+            copies / "dense",
+            "--plan",
+            tmp_path / "a.plan",
+            "--out",
+            tmp_path / "small",
+            out=tmp_path / "small",
+        )
+        assert "made for another model" in line
+
+    def test_a_budget_that_cannot_be_met(self, copies: Path, refused: Refused, tmp_path: Path) -> None:
+        line = refused(
+            "prune", copies / "dense", "--flops", "0.01", "--out", tmp_path / "small", out=tmp_path / "small"
+        )
+        assert "wanted at least 0." in line
+
+    def test_no_budget(self, copies: Path, refused: Refused, tmp_path: Path) -> None:
+        line = refused("prune", copies / "dense", "--out", tmp_path / "small", out=tmp_path / "small")
+        assert "--parameters, --flops or --threshold" in line
+
+    def test_another_kind_of_artifact(self, copies: Path, refused: Refused, tmp_path: Path) -> None:
+        line = refused(
+            "prune", copies / "corpus", "--flops", "0.9", "--out", tmp_path / "small", out=tmp_path / "small"
+        )
+        assert "got corpus" in line
+        assert "wanted model" in line
+
+    def test_nothing_is_overwritten_without_force(self, copies: Path, refused: Refused, tmp_path: Path) -> None:
+        before = json.loads((copies / "dense" / "manifest.json").read_text())
+        line = refused("train", copies / "corpus", "--out", copies / "dense", "--set", "learn.steps=1")
+        assert "--force" in line
+        assert json.loads((copies / "dense" / "manifest.json").read_text()) == before
+
+    def test_a_full_disk(self, copies: Path, refused: Refused, tmp_path: Path) -> None:
+        small = tmp_path / "disk"
+        small.mkdir()
+        mounted = (
+            subprocess.run(
+                ["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", small], check=False, capture_output=True
+            ).returncode
+            == 0
+        )
+        if not mounted:
+            pytest.skip("skipped, needs the right to mount a tmpfs")
+        try:
+            out = small / "run" / "small"
+            line = refused("prune", copies / "dense", "--flops", "0.95", "--out", out, out=out)
+            assert "no space left on the disk" in line
+        finally:
+            subprocess.run(["umount", small], check=True)

@@ -1,0 +1,110 @@
+"""The whole chain on the built-in corpus, in a size for tests."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.command import mini_recipe, tprune
+from tprune import artifact, config, pipeline
+from tprune.benchmarks import record
+from tprune.model.transformer import TPruneForConditionalGeneration
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    subprocess.run(
+        [sys.executable, "-m", "tprune.cli", "run", mini_recipe(folder), "--out", folder / "run"],
+        check=True,
+        timeout=300,
+        capture_output=True,
+    )
+    return folder / "run"
+
+
+def test_every_stage_leaves_an_artifact_and_the_report_is_there(undisturbed: Path) -> None:
+    kinds = {
+        "corpus": "corpus",
+        "dense": "model",
+        "analysis": "analysis",
+        "shs": "model",
+        "plans/small": "plan",
+        "pruned/small": "model",
+        "recovered/small": "model",
+        "bundles/onnxruntime/dense": "bundle",
+        "bundles/onnxruntime/small": "bundle",
+        "results": "results",
+        "report": "report",
+    }
+    assert {name: artifact.read(undisturbed / name).kind for name in kinds} == kinds
+    assert not list(undisturbed.rglob("*.partial"))
+    assert (undisturbed / "report" / "index.html").is_file()
+
+
+def test_rows_hold_what_the_artifacts_say(undisturbed: Path) -> None:
+    rows = {row.model: row for row in record.read_all(undisturbed / "results")}
+    sizes = {
+        name: sum(parameter.numel() for parameter in _model(undisturbed / path).parameters())
+        for name, path in (("dense", "dense"), ("small", "recovered/small"))
+    }
+    assert {name: row.parameters for name, row in rows.items()} == sizes
+    assert sizes["small"] < sizes["dense"]
+    assert rows["small"].latency_ms is not None
+    assert len(rows["small"].latency_ms.samples) == 2 * 4  # rounds x sentences
+
+
+def test_a_second_run_makes_nothing_again(undisturbed: Path) -> None:
+    told: list[str] = []
+    before = {path: path.stat().st_mtime_ns for path in undisturbed.rglob("manifest.json")}
+    pipeline.run(config.load(undisturbed.parent / "mini.toml"), undisturbed, told.append)
+    assert all("up to date" in line for line in told)
+    assert before == {path: path.stat().st_mtime_ns for path in undisturbed.rglob("manifest.json")}
+
+
+def test_a_changed_setting_makes_only_what_depends_on_it_again(undisturbed: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    subprocess.run(["cp", "-r", undisturbed, tmp_path / "run"], check=True)
+    pipeline.run(config.load(undisturbed.parent / "mini.toml", ["bench.bootstrap=30"]), tmp_path / "run", told.append)
+    assert [line.split(":")[0] for line in told if "stale" in line] == ["benchmark", "report"]
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_plan_and_bleu(undisturbed: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tprune.cli", "run", str(mini_recipe(tmp_path)), "--out", str(tmp_path / "run")]
+    for _ in range(5):
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        time.sleep(random.uniform(6, 20))
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    subprocess.run(command, check=True, timeout=300, capture_output=True)
+    assert _outcome(tmp_path / "run") == _outcome(undisturbed)
+
+
+def test_the_run_says_where_its_report_is(
+    undisturbed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tprune(monkeypatch, "report", undisturbed) == 0
+    assert str(undisturbed / "report" / "index.html") in capsys.readouterr().out
+    assert tprune(monkeypatch, "report", undisturbed, "--json") == 0
+    assert {row["model"] for row in json.loads(capsys.readouterr().out)} == {"dense", "small"}
+
+
+def _model(path: Path) -> TPruneForConditionalGeneration:
+    from tprune.model import checkpoint
+
+    return checkpoint.load(path)
+
+
+def _outcome(run: Path) -> tuple[object, ...]:
+    plan = json.loads((run / "plans/small/plan.json").read_text())
+    quality = sorted((row.model, row.engine, row.bleu, row.chrf) for row in record.read_all(run / "results"))
+    return plan, quality, artifact.read(run / "recovered/small").identity

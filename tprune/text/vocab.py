@@ -1,0 +1,314 @@
+"""From text to token ids and back: a vocabulary of our own, or the one a checkpoint brought.
+
+Our own is Unigram or BPE over both languages together. What its alphabet lacks is spelled in bytes,
+so no text is lost (but the sign U+2581, which stands for a space). Ids: 0 `<pad>`, which also starts
+the decoder as in Marian, 1 `</s>`, 2 `<unk>`, then 256 bytes, then the pieces.
+"""
+
+import io
+import shutil
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal
+
+from tprune.errors import InputError
+
+PAD, EOS, UNK = "<pad>", "</s>", "<unk>"
+BYTES = tuple(f"<0x{value:02X}>" for value in range(256))
+FIXED = (PAD, EOS, UNK, *BYTES)
+ALPHABET_SHARE = 0.25  # of the pieces; a larger alphabet (Japanese, Chinese) leaves its rare signs to the bytes
+COVERAGE = 0.9995  # of such a text's characters that get a piece, SentencePiece's own default
+CHUNK = 10_000  # sentences encoded at a time
+
+Side = Literal["source", "target"]
+
+
+FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "*.spm",
+    "*.model",
+)
+
+
+class Tokenizer:
+    """A Hugging Face tokenizer with two sides.
+
+    Args:
+        backend: Tokenizer of transformers whose languages, if it has any, are set.
+
+    Attributes:
+        pad_id: Padding.
+        eos_id: End of a sentence.
+        decoder_start_id: What the decoder is fed before the first target token.
+        forced_first_id: Token every target begins with (a language in NLLB, `<s>` in BART); None
+            where targets begin with their text.
+        vocabulary_size: Number of ids.
+    """
+
+    def __init__(self, backend: Any) -> None:
+        self.backend = backend
+        if backend.pad_token_id is None or backend.eos_token_id is None:
+            raise InputError(
+                "tokenizer without padding or end of sentence",
+                where=backend.name_or_path or None,
+                got=f"pad {backend.pad_token}, eos {backend.eos_token}",
+                fix="give the tokenizer of a translation model",
+            )
+        self.pad_id = int(backend.pad_token_id)
+        self.eos_id = int(backend.eos_token_id)
+        self.vocabulary_size = len(backend)
+        sample: list[int] = backend(text_target=["a"])["input_ids"][0]
+        if self.eos_id not in sample:
+            raise InputError(
+                "tokenizer does not end a sentence",
+                where=backend.name_or_path or None,
+                got=sample,
+                wanted=f"{backend.eos_token} ({self.eos_id}) at the end",
+                fix="give the tokenizer of a translation model",
+            )
+        behind = sample[-1]  # mBART writes the language behind </s> and starts the decoder with it
+        family = type(backend).__name__.removesuffix("Fast")
+        self.decoder_start_id = (
+            behind if behind != self.eos_id else self.eos_id if family in STARTS_WITH_EOS else self.pad_id
+        )
+        self.forced_first_id = sample[0] if sample[0] in backend.all_special_ids else None
+
+    def encode(self, sentences: Sequence[str], *, side: Side = "source") -> list[list[int]]:
+        """Token ids of each sentence; targets always end in `eos_id`."""
+        name = "text" if side == "source" else "text_target"
+        ids: list[list[int]] = []
+        for start in range(0, len(sentences), CHUNK):
+            ids += self.backend(**{name: list(sentences[start : start + CHUNK])}, verbose=False)["input_ids"]
+        if side == "target":
+            for row in ids:
+                while row[-1] != self.eos_id:
+                    row.pop()
+        return ids
+
+    def decode(self, ids: Iterable[Sequence[int]]) -> list[str]:
+        """Text of each sequence of target ids, without special tokens."""
+        return [
+            self.backend.decode(
+                [int(token) for token in row], skip_special_tokens=True, clean_up_tokenization_spaces=False
+            ).strip()
+            for row in ids
+        ]
+
+    def save(self, folder: Path) -> None:
+        """Write the tokenizer's files, as `AutoTokenizer.from_pretrained` reads them."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.backend.save_pretrained(folder)
+
+    @classmethod
+    def load(cls, path: Path, *, source: str | None = None, target: str | None = None) -> "Tokenizer":
+        """Read our own tokenizer, or that of a Hugging Face model; no code of the model's is run.
+
+        Args:
+            path: Folder with a tokenizer, or a `tokenizer.json`.
+            source: Language of the source, for the multilingual families (`en`, `eng_Latn`, `en_XX`);
+                None keeps what the tokenizer was saved with.
+            target: Language of the target.
+
+        Raises:
+            InputError: No tokenizer there, damaged, or it does not know the language.
+        """
+        from transformers import AutoTokenizer
+
+        folder = path.parent if path.name == "tokenizer.json" else path
+        if not folder.is_dir():
+            raise InputError("no such tokenizer", where=path, wanted="a folder with a tokenizer", fix="check the path")
+        try:
+            backend = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+            if hasattr(backend, "src_lang"):
+                languages = {
+                    "src_lang": _language(backend, source or backend.src_lang, path),
+                    "tgt_lang": _language(backend, target or backend.tgt_lang, path),
+                }
+                backend = AutoTokenizer.from_pretrained(
+                    folder, trust_remote_code=False, local_files_only=True, **languages
+                )
+        except InputError:
+            raise
+        except Exception as error:  # every family raises something else
+            raise InputError(
+                "cannot read the tokenizer",
+                where=path,
+                got=error,
+                fix="give a folder with tokenizer.json, or the folder of a Hugging Face model",
+            ) from None
+        return cls(backend)
+
+
+def train(sentences: Iterable[str], *, kind: Literal["unigram", "bpe"], vocabulary: int) -> Tokenizer:
+    """Learn a vocabulary shared by both languages; the same text always gives the same one.
+
+    Args:
+        sentences: Source and target sentences.
+        kind: Unigram language model or byte pair encoding.
+        vocabulary: Number of ids, the 259 fixed ones included; a small text may fill fewer.
+
+    Raises:
+        InputError: The alphabet does not fit.
+    """
+    from tokenizers import AddedToken, decoders, normalizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    text = [unicodedata.normalize("NFC", sentence) for sentence in sentences]
+    alphabet = len(set(chain.from_iterable(text)))
+    room = vocabulary - len(FIXED)
+    if room < 2 * min(alphabet, 128):
+        raise InputError(
+            "vocabulary too small for the text",
+            where="text.vocabulary",
+            got=vocabulary,
+            wanted=f"at least {len(FIXED) + 2 * min(alphabet, 128)}",
+            fix="set text.vocabulary higher: 259 ids are special tokens and bytes",
+        )
+    model = TRAINERS[kind](text, room, alphabet)
+    # the fixed pieces are spelled with <: isolated, no text can spell one of them
+    model.normalizer = normalizers.NFC()
+    model.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace()])
+    model.post_processor = processors.TemplateProcessing(single=f"$A {EOS}", special_tokens=[(EOS, FIXED.index(EOS))])
+    model.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in (PAD, EOS, UNK)])
+    return Tokenizer(
+        PreTrainedTokenizerFast(
+            tokenizer_object=model,
+            pad_token=PAD,
+            eos_token=EOS,
+            unk_token=UNK,
+            split_special_tokens=True,
+            clean_up_tokenization_spaces=False,
+        )
+    )
+
+
+def _unigram(text: Sequence[str], room: int, alphabet: int) -> Any:
+    """Train with SentencePiece: the trainer in `tokenizers` gives other scores on every run."""
+    import sentencepiece
+    from sentencepiece import sentencepiece_model_pb2
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+
+    written = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(text),
+        model_writer=written,
+        model_type="unigram",
+        vocab_size=room + len(FIXED),
+        hard_vocab_limit=False,
+        byte_fallback=True,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        pad_piece=PAD,
+        eos_piece=EOS,
+        unk_piece=UNK,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        character_coverage=1.0 if alphabet <= ALPHABET_SHARE * room else COVERAGE,
+        max_sentence_length=1 << 20,
+        num_threads=2,
+        minloglevel=2,
+    )
+    learned = sentencepiece_model_pb2.ModelProto.FromString(written.getvalue())
+    model = Tokenizer(
+        models.Unigram(
+            [(piece.piece, piece.score) for piece in learned.pieces], unk_id=FIXED.index(UNK), byte_fallback=True
+        )
+    )
+    model.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Metaspace(), pre_tokenizers.Split(Regex("<"), "isolated")]
+    )
+    return model
+
+
+def _bpe(text: Sequence[str], room: int, alphabet: int) -> Any:
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    model = Tokenizer(models.BPE())
+    model.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation("isolated")])
+    trainer = trainers.BpeTrainer(
+        vocab_size=room,
+        limit_alphabet=max(1, min(alphabet + 1, room // 2)),
+        initial_alphabet=["▁"],
+        show_progress=False,
+    )
+    model.train_from_iterator(text, trainer)
+    learned = _state(model)
+    pieces = sorted(learned["vocab"], key=learned["vocab"].__getitem__)
+    vocabulary = {piece: index for index, piece in enumerate((*FIXED, *pieces))}
+    merges = [tuple(merge) for merge in learned["merges"]]
+    model.model = models.BPE(vocab=vocabulary, merges=merges, unk_token=UNK, byte_fallback=True)
+    return model
+
+
+def _state(model: Any) -> dict[str, Any]:
+    import json
+
+    return json.loads(model.to_str())["model"]  # type: ignore[no-any-return]
+
+
+def _language(backend: Any, language: str | None, where: Path) -> str:
+    """The tokenizer's own code for a language given as `de`, `de_DE` or `deu_Latn`."""
+    known = set(backend.get_vocab()) | set(getattr(backend, "lang_code_to_id", ()))
+    if language is not None:
+        if language in known:
+            return language
+        found = [
+            code for code in sorted(known) if code.startswith(f"{language}_") and code in backend.all_special_tokens
+        ]
+        if len(found) == 1:
+            return found[0]
+        if ISO_639_3.get(language) in known:
+            return ISO_639_3[language]
+    raise InputError(
+        "the tokenizer does not know the language",
+        where=where,
+        got=language,
+        wanted="a code of this tokenizer, such as eng_Latn (NLLB), en_XX (mBART) or en (M2M100)",
+        fix="set text.source and text.target to its codes",
+    )
+
+
+Train = Callable[[Sequence[str], int, int], Any]
+TRAINERS: dict[str, Train] = {"unigram": _unigram, "bpe": _bpe}
+
+STARTS_WITH_EOS = frozenset({"BartTokenizer", "MBart50Tokenizer", "M2M100Tokenizer", "NllbTokenizer"})
+
+ISO_639_3 = {
+    "ar": "arb_Arab",
+    "cs": "ces_Latn",
+    "de": "deu_Latn",
+    "en": "eng_Latn",
+    "es": "spa_Latn",
+    "fr": "fra_Latn",
+    "hi": "hin_Deva",
+    "it": "ita_Latn",
+    "ja": "jpn_Jpan",
+    "ko": "kor_Hang",
+    "nl": "nld_Latn",
+    "pl": "pol_Latn",
+    "pt": "por_Latn",
+    "ru": "rus_Cyrl",
+    "sv": "swe_Latn",
+    "tr": "tur_Latn",
+    "uk": "ukr_Cyrl",
+    "zh": "zho_Hans",
+}
+"""NLLB's codes for the two-letter codes that file names carry."""
+
+
+def copy_files(source: Path, target: Path) -> list[str]:
+    """Copy a tokenizer's files as they are; gives their names."""
+    names = sorted({file.name for pattern in FILES for file in source.glob(pattern)})
+    for name in names:
+        shutil.copyfile(source / name, target / name)
+    return names
