@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
 
 from tprune.config import Learn
 from tprune.learn.batches import Pairs, Parallel, TokenBatches, collate
@@ -64,7 +63,11 @@ def fit(
     own_dropout = model.config.dropout
     _set_dropout(model, own_dropout if settings.dropout is None else settings.dropout)
     trainer = Trainer(model, train, valid, settings, scratch, teacher, shrink, logs, progress)
-    trainer.train(resume_from_checkpoint=_last_whole_checkpoint(scratch))
+    whole = _whole_checkpoints(scratch)
+    if trainer.is_world_process_zero():
+        _remove_all_but(whole, scratch)
+    trainer.train(resume_from_checkpoint=str(whole[-1]) if whole else None)
+    trainer.accelerator.wait_for_everyone()  # the first process may still be writing the last checkpoint
     if settings.average > 1:
         model.load_state_dict(average(scratch, settings.average))
     _set_dropout(model, own_dropout)
@@ -143,6 +146,8 @@ class Trainer(Seq2SeqTrainer):
         """Cross entropy on the validation pairs, in nats a token."""
         metrics = {"eval_loss": token_loss(self.accelerator.unwrap_model(self.model), self.valid)}
         self.log(metrics)
+        # tells the control that this evaluation is done, else the last one is made twice
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)  # type: ignore[has-type]
         self.model.train()
         return metrics
 
@@ -218,6 +223,8 @@ def _arguments(settings: Learn, scratch: Path, logs: Path | None, progress: bool
         logging_steps=min(50, settings.checkpoint_every),
         report_to=["tensorboard"] if logs is not None else "none",
         disable_tqdm=not progress,
+        # without it, processes on CPUs would each train on everything by themselves
+        use_cpu=not torch.accelerator.is_available(),
         remove_unused_columns=False,
         label_names=["labels"],
         accelerator_config={"even_batches": False},
@@ -238,8 +245,7 @@ def _whole_checkpoints(scratch: Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")))
 
 
-def _last_whole_checkpoint(scratch: Path) -> str | None:
+def _remove_all_but(whole: list[Path], scratch: Path) -> None:
     for path in scratch.glob("checkpoint-*"):
-        if not (path / WHOLE).exists():
+        if path not in whole:
             shutil.rmtree(path)
-    return get_last_checkpoint(str(scratch))  # type: ignore[no-any-return]
