@@ -1,0 +1,255 @@
+"""The training loop: its losses, schedule and checkpoints, resume, and several processes."""
+
+import json
+import math
+import os
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.nn import functional as F
+
+from tests.conftest import ROOT
+from tests.learn.two_processes import train
+from tests.sparsity.small_models import Sentences, config, logits, model_of
+from tprune.config import Learn
+from tprune.learn.batches import TokenBatches, collate
+from tprune.learn.trainer import Shrink, average, distillation, fit, smoothed_cross_entropy
+from tprune.model.transformer import TPruneForConditionalGeneration
+
+TRAIN, VALID = Sentences.random(60), Sentences.random(10, seed=1)
+SMALL = config(depth=1, dropout=0.1)
+
+
+def learn(**values: Any) -> Learn:
+    return Learn(**({"steps": 6, "batch_tokens": 60, "warmup": 2, "checkpoint_every": 2} | values))
+
+
+def run(
+    scratch: Path,
+    settings: Learn,
+    shrink: Shrink | None = None,
+    **rest: Any,
+) -> tuple[TPruneForConditionalGeneration, list[dict[str, float]]]:
+    model = model_of(SMALL)
+    return model, fit(model, TRAIN, VALID, settings, scratch, shrink=shrink, progress=False, **rest)
+
+
+def same(one: TPruneForConditionalGeneration, other: TPruneForConditionalGeneration) -> bool:
+    return all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in one.state_dict().items())
+
+
+def test_smoothed_cross_entropy_by_its_formula() -> None:
+    scores, labels = torch.randn(2, 3, 5).double(), torch.tensor([[1, 4, -100], [0, -100, 2]])
+    expected = 0.0
+    for row, column in [(0, 0), (0, 1), (1, 0), (1, 2)]:
+        minus = -(scores[row, column] - scores[row, column].logsumexp(0))
+        expected += 0.7 * minus[labels[row, column]].item() + 0.3 * minus.mean().item()
+    assert smoothed_cross_entropy(scores, labels, 0.3).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_distillation_by_its_formula() -> None:
+    student, teacher = torch.randn(2, 2, 2, 5).double()
+    labels = torch.tensor([[3, -100], [0, 1]])
+    expected = 0.0
+    for row, column in [(0, 0), (1, 0), (1, 1)]:
+        p = [math.exp(value / 1.7) for value in teacher[row, column].tolist()]
+        q = [math.exp(value / 1.7) for value in student[row, column].tolist()]
+        p, q = [value / sum(p) for value in p], [value / sum(q) for value in q]
+        expected += 1.7**2 * sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
+    assert distillation(student, teacher, labels, 1.7).item() == pytest.approx(expected, rel=1e-5)
+    assert distillation(teacher, teacher, labels, 1.7).item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("distill", [0.0, 0.4])
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_the_first_loss_is_that_of_the_first_batches(tmp_path: Path, accumulate: int, distill: float) -> None:
+    """Mean over all target tokens of the accumulated batches, each counting the same."""
+    teacher = model_of(SMALL, seed=1)
+    settings = learn(
+        steps=1, accumulate=accumulate, distill=distill, dropout=0.0, temperature=2.0, seed=5, checkpoint_every=1
+    )
+    _, history = run(tmp_path, settings, teacher=teacher)
+    model, total, tokens = model_of(SMALL), 0.0, 0
+    for batch in TokenBatches(TRAIN.lengths, 60, accumulate, seed=5):
+        inputs = collate([TRAIN[index] for index in batch], pad_id=0, start_id=0)
+        labels = inputs.pop("labels")
+        with torch.no_grad():
+            found, wanted = (each(**inputs, use_cache=False).logits for each in (model, teacher))
+        likely, kept = F.log_softmax(found, dim=-1), labels != -100
+        smoothed = -(0.9 * likely[kept, labels[kept]] + 0.1 * likely[kept].mean(dim=-1)).sum()
+        p, q = F.log_softmax(wanted / 2, dim=-1)[kept], F.log_softmax(found / 2, dim=-1)[kept]
+        total += ((1 - distill) * smoothed + distill * 4 * (p.exp() * (p - q)).sum()).item()
+        tokens += int(kept.sum())
+    assert [entry["loss"] for entry in history if "loss" in entry] == pytest.approx([total / tokens], rel=1e-4)
+
+
+@pytest.mark.parametrize("schedule", ["inverse_sqrt", "linear", "cosine", "constant"])
+def test_the_penalty_is_called_with_the_scheduled_learning_rate(tmp_path: Path, schedule: str) -> None:
+    seen: list[float] = []
+    settings = learn(steps=8, warmup=3, learning_rate=0.02, schedule=schedule, checkpoint_every=100)
+    run(tmp_path, settings, shrink=seen.append)
+
+    def rate(step: int) -> float:
+        if step < 3:
+            return step / 3
+        through = (step - 3) / 5
+        return {
+            "inverse_sqrt": math.sqrt(3 / step), "linear": 1 - through,
+            "cosine": (1 + math.cos(math.pi * through)) / 2, "constant": 1.0,
+        }[schedule]  # fmt: skip
+
+    assert seen == pytest.approx([0.02 * rate(step) for step in range(8)], abs=1e-12)
+
+
+def test_the_penalty_acts_outside_adams_moments(tmp_path: Path) -> None:
+    """With a learning rate that moves nothing else, only the penalty moves."""
+    model = model_of(SMALL)
+    block = model.get_parameter("encoder.layers.0.ffn.fc1.weight")
+    before = block.detach().clone()
+
+    def shrink(_: float) -> None:
+        with torch.no_grad():
+            block.mul_(0.5)
+
+    settings = learn(learning_rate=1e-12, checkpoint_every=100)
+    fit(model, TRAIN, VALID, settings, tmp_path, shrink=shrink, progress=False)
+    torch.testing.assert_close(block.detach(), before * 0.5**6)
+
+
+def test_average_is_the_mean_of_the_last_checkpoints(tmp_path: Path) -> None:
+    model, _ = run(tmp_path, learn(steps=9, average=3, learning_rate=0.01))
+    steps = sorted(int(path.name.removeprefix("checkpoint-")) for path in tmp_path.glob("checkpoint-*"))
+    assert steps == [6, 8, 9]  # the end is a checkpoint too
+    weights = [load_file(tmp_path / f"checkpoint-{step}" / "model.safetensors") for step in steps]
+    for name, tensor in model.state_dict().items():
+        expected = sum(each[name].double() for each in weights) / 3
+        assert torch.equal(tensor, expected.float()), name
+    assert not torch.equal(weights[0]["embed.weight"], weights[1]["embed.weight"])
+    (tmp_path / "checkpoint-9" / "whole").unlink()
+    found = average(tmp_path, 2)["embed.weight"]
+    torch.testing.assert_close(found, (weights[0]["embed.weight"] + weights[1]["embed.weight"]) / 2)
+
+
+def test_the_result_is_in_eval_mode_with_its_own_dropout(tmp_path: Path) -> None:
+    rates: set[float] = set()
+    model = model_of(SMALL)
+    fit(
+        model, TRAIN, VALID, learn(steps=1, dropout=0.37), tmp_path, progress=False,
+        shrink=lambda _: rates.update({model.config.dropout, model.decoder.layers[0].ffn.dropout}),  # type: ignore[union-attr]
+    )  # fmt: skip
+    assert rates == {0.37}
+    assert not model.training
+    assert {model.config.dropout, model.encoder.layers[0].self_attn.dropout} == {0.1}  # type: ignore[union-attr]
+
+
+def test_history_and_tensorboard(tmp_path: Path) -> None:
+    model, history = run(tmp_path / "scratch", learn(steps=5), logs=tmp_path / "logs")
+    assert [entry["step"] for entry in history if "loss" in entry] == [2, 4]
+    assert [entry["step"] for entry in history if "eval_loss" in entry] == [2, 4, 5]
+    assert all({"loss", "learning_rate"} <= entry.keys() or "eval_loss" in entry for entry in history)
+    from tprune.learn.evaluate import token_loss
+
+    assert history[-1]["eval_loss"] == pytest.approx(token_loss(model, VALID), rel=1e-6)
+    files = list((tmp_path / "logs").rglob("events.out.tfevents.*"))
+    assert len(files) == 1
+    assert files[0].stat().st_size > 500
+
+
+class PowerError(Exception):
+    """The power goes off."""
+
+
+def off_at(step: int) -> Shrink:
+    calls = []
+
+    def shrink(learning_rate: float) -> None:
+        calls.append(learning_rate)
+        if len(calls) == step:
+            raise PowerError
+
+    return shrink
+
+
+@pytest.mark.parametrize("truncated", [False, True])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path, accumulate: int, truncated: bool) -> None:
+    settings = learn(steps=9, average=2, accumulate=accumulate, dropout=0.2, distill=0.2)
+    teacher = model_of(SMALL, seed=1)
+    whole, history = run(tmp_path / "undisturbed", settings, shrink=lambda _: None, teacher=teacher)
+    scratch = tmp_path / "disturbed"
+    with pytest.raises(PowerError):
+        run(scratch, settings, shrink=off_at(random.randint(5, 8)), teacher=teacher)
+    if truncated:  # the last checkpoint was being written when the power went off
+        last = max(scratch.glob("checkpoint-*"), key=lambda path: int(path.name.removeprefix("checkpoint-")))
+        (last / "whole").unlink()
+        weights = last / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:100])
+        (last / "trainer_state.json").unlink()
+    torch.manual_seed(random.randint(0, 1000))  # whatever the generator says now
+    resumed, again = run(scratch, settings, shrink=lambda _: None, teacher=teacher)
+    assert same(whole, resumed)
+    assert [entry.get("eval_loss") for entry in again] == [entry.get("eval_loss") for entry in history]
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
+    settings = learn()
+    model, history = run(tmp_path, settings)
+    again, known = run(tmp_path, settings, shrink=off_at(1))
+    assert same(model, again)
+    assert known == history
+
+
+def test_without_a_whole_checkpoint_training_starts_over(tmp_path: Path) -> None:
+    settings = learn(steps=3, checkpoint_every=3)
+    expected, _ = run(tmp_path / "one", settings)
+    (tmp_path / "two" / "checkpoint-3").mkdir(parents=True)
+    (tmp_path / "two" / "checkpoint-3" / "optimizer.pt").write_bytes(b"half")
+    found, _ = run(tmp_path / "two", settings)
+    assert same(expected, found)
+
+
+def test_the_seed_decides(tmp_path: Path) -> None:
+    models = [run(tmp_path / str(index), learn(seed=seed))[0] for index, seed in enumerate((1, 1, 2))]
+    assert same(models[0], models[1])
+    assert not same(models[0], models[2])
+
+
+def divergence(student: TPruneForConditionalGeneration, teacher: TPruneForConditionalGeneration) -> float:
+    p, q = F.log_softmax(logits(teacher), dim=-1), F.log_softmax(logits(student), dim=-1)
+    return (p.exp() * (p - q)).sum(dim=-1).mean().item()
+
+
+def test_distillation_lowers_the_divergence_from_the_teacher(tmp_path: Path) -> None:
+    teacher, student = model_of(SMALL, seed=1), model_of(SMALL)
+    before = divergence(student, teacher)
+    settings = learn(steps=40, distill=1.0, learning_rate=3e-3, checkpoint_every=100, dropout=0.0)
+    frozen = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
+    fit(student, TRAIN, VALID, settings, tmp_path, teacher=teacher, progress=False)
+    assert divergence(student, teacher) < 0.7 * before
+    assert all(torch.equal(frozen[name], tensor) for name, tensor in teacher.state_dict().items())
+
+
+def test_two_processes_train_as_one_that_accumulates(tmp_path: Path) -> None:
+    """Losses, validation losses and the averaged weights agree, on both ranks."""
+    alone = train(tmp_path, 2, "alone")
+    shutil.rmtree(tmp_path / "scratch")
+    (tmp_path / "scratch" / "checkpoint-6").mkdir(parents=True)  # a truncated one, for both to step over
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"}
+    subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+         "-m", "tests.learn.two_processes", str(tmp_path), "1"],
+        check=True, cwd=ROOT, env=environment, timeout=120,
+    )  # fmt: skip
+    for rank in (0, 1):
+        found = json.loads((tmp_path / f"rank{rank}.json").read_text())
+        assert [entry["step"] for entry in found["history"]] == [entry["step"] for entry in alone["history"]]
+        for entry, expected in zip(found["history"], alone["history"], strict=True):
+            assert entry == pytest.approx(expected, abs=1e-3)
+        assert found["weights"] == pytest.approx(alone["weights"], abs=1e-3)
