@@ -113,8 +113,9 @@ def read_analysis(analysis: Mapping[str, Any]) -> Analysis:
     try:
         return Analysis.model_validate(analysis)
     except ValidationError as error:
-        raise InputError("the analysis does not fit the report", problems=problems(error),
-                         fix="make it again with `tprune analyze`") from None
+        raise InputError(
+            "the analysis does not fit the report", problems=problems(error), fix="make it again with `tprune analyze`"
+        ) from None
 
 
 def heat(analysis: Analysis) -> Heat:
@@ -125,8 +126,9 @@ def heat(analysis: Analysis) -> Heat:
     projections = tuple(dict.fromkeys(projection for _, projection in sorted(cells, key=lambda cell: -sizes[cell[0]])))
 
     def grid(axis: str) -> tuple[tuple[float | None, ...], ...]:
-        return tuple(tuple(getattr(cells.get((layer, projection)), axis, None) for projection in projections)
-                     for layer in layers)
+        return tuple(
+            tuple(getattr(cells.get((layer, projection)), axis, None) for projection in projections) for layer in layers
+        )
 
     return Heat(layers, projections, grid("rows"), grid("columns"))
 
@@ -152,13 +154,18 @@ def widths(shapes: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Panel]]:
         InputError: No `dense` shape, or shapes of another form.
     """
     if "dense" not in shapes:
-        raise InputError("shapes without the dense model's", got=", ".join(shapes) or "none", wanted="one named dense",
-                         fix="give the dense model's configuration too")
+        raise InputError(
+            "shapes without the dense model's",
+            got=", ".join(shapes) or "none",
+            wanted="one named dense",
+            fix="give the dense model's configuration too",
+        )
     try:
         read = {name: Shape.model_validate(shape) for name, shape in shapes.items()}
     except ValidationError as error:
-        raise InputError("a shape does not fit the report", problems=problems(error),
-                         fix="give the models' configurations") from None
+        raise InputError(
+            "a shape does not fit the report", problems=problems(error), fix="give the models' configurations"
+        ) from None
     dense = read.pop("dense")
     return {name: _panels(dense, shape) for name, shape in read.items()}
 
@@ -171,11 +178,18 @@ def _place(component: str) -> tuple[str, str]:
 
 def _panels(dense: Shape, kept: Shape) -> list[Panel]:
     panels = []
-    for line, (stack, name) in enumerate((("encoder", "self_attn"), ("decoder", "self_attn"),
-                                          ("decoder", "cross_attn"))):
+    for line, (stack, name) in enumerate(
+        (("encoder", "self_attn"), ("decoder", "self_attn"), ("decoder", "cross_attn"))
+    ):
         for place, width in enumerate(("heads", "qk", "v")):
-            sides = [tuple(getattr(attention, width) for layer in getattr(shape, stack)
-                           if (attention := getattr(layer, name)) is not None) for shape in (dense, kept)]
+            sides = [
+                tuple(
+                    getattr(attention, width)
+                    for layer in getattr(shape, stack)
+                    if (attention := getattr(layer, name)) is not None
+                )
+                for shape in (dense, kept)
+            ]
             panels.append(Panel(f"{stack} {name} {width}", line, place, *sides))
     for line, stack in enumerate(("encoder", "decoder")):
         sides = [tuple(layer.ffn for layer in getattr(shape, stack)) for shape in (dense, kept)]

@@ -55,21 +55,39 @@ def compare(
     """
     names = {engine: [model for other, model in entries if other == engine] for engine, _ in entries}
     if lacking := [engine for engine, models in names.items() if DENSE not in models]:
-        raise InputError("nothing to compare with", where=", ".join(lacking), wanted="a dense model among them",
-                         fix="give the dense model too")
+        raise InputError(
+            "nothing to compare with",
+            where=", ".join(lacking),
+            wanted="a dense model among them",
+            fix="give the dense model too",
+        )
     for engine, models in names.items():
         made = {model: entries[engine, model] for model in models}
-        shared = {"experiment": experiment, "dataset": dataset, "split": quality.split_name(corpus),
-                  "seed": settings.seed, "engine": engine, "precision": "fp32",
-                  "engine_version": version(VERSIONS[engine]), "environment": record.environment(),
-                  "made_by": made_by()}
+        shared = {
+            "experiment": experiment,
+            "dataset": dataset,
+            "split": quality.split_name(corpus),
+            "seed": settings.seed,
+            "engine": engine,
+            "precision": "fp32",
+            "engine_version": version(VERSIONS[engine]),
+            "environment": record.environment(),
+            "made_by": made_by(),
+        }
         yield from _greedy_rows(shared, engine, made, corpus, language, settings, tell)
         if engine == PYTORCH:  # the search is the same on every engine, so one engine tells what a beam brings
             yield from _beam_rows(shared, made, corpus, language, settings, tell)
 
 
-def _greedy_rows(shared: Mapping[str, Any], engine: str, made: Mapping[str, Artifact], corpus: Corpus, language: str,
-                 settings: Bench, tell: Tell) -> Iterator[Row]:
+def _greedy_rows(
+    shared: Mapping[str, Any],
+    engine: str,
+    made: Mapping[str, Artifact],
+    corpus: Corpus,
+    language: str,
+    settings: Bench,
+    tell: Tell,
+) -> Iterator[Row]:
     outputs: dict[str, Output] = {}
     timed = _timed_sentences(corpus, settings.sentences)
     for threads in settings.threads:
@@ -81,23 +99,38 @@ def _greedy_rows(shared: Mapping[str, Any], engine: str, made: Mapping[str, Arti
         tell(f"latency on {engine}, threads: {threads}")
         samples = latency.time_in_turn(
             {model: _translate_one(runs, search) for model, (runs, search) in opened.items()},
-            timed, rounds=settings.rounds, warmup=settings.warmup)
+            timed,
+            rounds=settings.rounds,
+            warmup=settings.warmup,
+        )
         times = {model: sample.milliseconds for model, sample in samples.items()}
         for model, entry in made.items():
-            yield Row(**shared, **_facts(model, entry), threads=threads, decode="greedy", **_latency(times, model),
-                      **_quality(outputs, model, corpus, language, settings))
+            yield Row(
+                **shared,
+                **_facts(model, entry),
+                threads=threads,
+                decode="greedy",
+                **_latency(times, model),
+                **_quality(outputs, model, corpus, language, settings),
+            )
 
 
-def _beam_rows(shared: Mapping[str, Any], made: Mapping[str, Artifact], corpus: Corpus, language: str,
-               settings: Bench, tell: Tell) -> Iterator[Row]:
+def _beam_rows(
+    shared: Mapping[str, Any], made: Mapping[str, Artifact], corpus: Corpus, language: str, settings: Bench, tell: Tell
+) -> Iterator[Row]:
     outputs: dict[str, Output] = {}
     for model, entry in made.items():
         tell(f"BLEU of {model} with beam {settings.beam}")
         runs, search = open_entry(PYTORCH, entry, max(settings.threads))
         outputs[model] = quality.translate_tests(runs, corpus, replace(search, beams=settings.beam), language)
     for model, entry in made.items():
-        yield Row(**shared, **_facts(model, entry), decode=f"beam{settings.beam}", valid={"ok": True},
-                  **_quality(outputs, model, corpus, language, settings))
+        yield Row(
+            **shared,
+            **_facts(model, entry),
+            decode=f"beam{settings.beam}",
+            valid={"ok": True},
+            **_quality(outputs, model, corpus, language, settings),
+        )
 
 
 def open_entry(engine: str, entry: Artifact, threads: int) -> tuple[Engine, Search]:
@@ -168,7 +201,11 @@ def _facts(model: str, entry: Artifact) -> dict[str, Any]:
 
 def _size(entry: Artifact) -> int:
     """Bytes of what an engine reads: weights and graphs, not the tokenizer."""
-    names = ("model.safetensors",) if entry.kind == "model" else {
-        graph.file for graph in description.read(entry.path).graphs.values()}
-    return sum(facts["bytes"] for name, facts in entry.manifest["files"].items()
-               if name in names or name.endswith(".data"))
+    names = (
+        ("model.safetensors",)
+        if entry.kind == "model"
+        else {graph.file for graph in description.read(entry.path).graphs.values()}
+    )
+    return sum(
+        facts["bytes"] for name, facts in entry.manifest["files"].items() if name in names or name.endswith(".data")
+    )

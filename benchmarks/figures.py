@@ -20,65 +20,132 @@ def plane_figure(plane: Plane) -> go.Figure:
     figure = _figure(560 + below)
     if plane.dense_bleu is not None:
         low, high = (plane.dense_bleu * (1 - percent / 100) for percent in reversed(PAPER_LOSS_PERCENT))
-        figure.add_shape(type="rect", x0=PAPER_SPEEDUP[0], x1=PAPER_SPEEDUP[1], y0=low, y1=high, layer="below",
-                         fillcolor="#fff3bf", opacity=0.55, line_width=0)
-        figure.add_annotation(x=PAPER_SPEEDUP[1], y=low, xanchor="right", yanchor="bottom", showarrow=False,
-                              text="TPrune 2021, phones: 1.16x–1.92x at 0–8 % loss", font={"color": QUIET, "size": 12})
+        figure.add_shape(
+            type="rect",
+            x0=PAPER_SPEEDUP[0],
+            x1=PAPER_SPEEDUP[1],
+            y0=low,
+            y1=high,
+            layer="below",
+            fillcolor="#fff3bf",
+            opacity=0.55,
+            line_width=0,
+        )
+        figure.add_annotation(
+            x=PAPER_SPEEDUP[1],
+            y=low,
+            xanchor="right",
+            yanchor="bottom",
+            showarrow=False,
+            text="TPrune 2021, phones: 1.16x–1.92x at 0–8 % loss",
+            font={"color": QUIET, "size": 12},
+        )
     figure.add_vline(x=1, line={"color": QUIET, "dash": "dot", "width": 1})
     for index, series in enumerate(plane.series):
         color = series_color(index)
-        figure.add_trace(go.Scatter(
-            x=[point.speedup for point in series.points], y=[point.bleu for point in series.points],
-            mode="markers+text", name=series.name, legendgroup=series.name,
-            text=["dense" if point.row.dense else "" for point in series.points], textposition="top center",
-            textfont={"color": QUIET, "size": 11}, hovertext=[_hover(point) for point in series.points],
-            hovertemplate="%{hovertext}<extra></extra>",
-            marker={"color": color, "symbol": [_symbol(series, point) for point in series.points],
+        figure.add_trace(
+            go.Scatter(
+                x=[point.speedup for point in series.points],
+                y=[point.bleu for point in series.points],
+                mode="markers+text",
+                name=series.name,
+                legendgroup=series.name,
+                text=["dense" if point.row.dense else "" for point in series.points],
+                textposition="top center",
+                textfont={"color": QUIET, "size": 11},
+                hovertext=[_hover(point) for point in series.points],
+                hovertemplate="%{hovertext}<extra></extra>",
+                marker={
+                    "color": color,
+                    "symbol": [_symbol(series, point) for point in series.points],
                     "size": [15 if point.row.dense else 12 for point in series.points],
-                    "line": {"color": [INK if point.row.dense else color for point in series.points],
-                             "width": [2.5 if point.row.dense else 1.5 for point in series.points]}}))
-        figure.add_trace(go.Scatter(
-            x=[point.speedup for point in series.front], y=[point.bleu for point in series.front], mode="lines",
-            line={"color": color, "width": 1.5}, opacity=0.45, legendgroup=series.name, showlegend=False,
-            hoverinfo="skip"))
+                    "line": {
+                        "color": [INK if point.row.dense else color for point in series.points],
+                        "width": [2.5 if point.row.dense else 1.5 for point in series.points],
+                    },
+                },
+            )
+        )
+        figure.add_trace(
+            go.Scatter(
+                x=[point.speedup for point in series.front],
+                y=[point.bleu for point in series.front],
+                mode="lines",
+                line={"color": color, "width": 1.5},
+                opacity=0.45,
+                legendgroup=series.name,
+                showlegend=False,
+                hoverinfo="skip",
+            )
+        )
     figure.update_xaxes(title="speedup against the dense model (times)", ticksuffix="x")
     figure.update_yaxes(title="BLEU")
-    return figure.update_layout(margin={"b": 80 + below},
-                                legend={"yref": "container", "y": 0, "yanchor": "bottom", "x": 0})
+    return figure.update_layout(
+        margin={"b": 80 + below}, legend={"yref": "container", "y": 0, "yanchor": "bottom", "x": 0}
+    )
 
 
 def heat_figure(heat: Heat) -> go.Figure:
     """Share of sparse lines by layer and projection, rows and columns side by side."""
-    figure = _figure(230 + 34 * len(heat.layers), make_subplots(
-        cols=2, shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=("rows", "columns")))
+    figure = _figure(
+        230 + 34 * len(heat.layers),
+        make_subplots(cols=2, shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=("rows", "columns")),
+    )
     for place, grid in enumerate((heat.rows, heat.columns), start=1):
         percent = [[None if share is None else 100 * share for share in line] for line in grid]
-        figure.add_trace(go.Heatmap(
-            z=percent, x=heat.projections, y=heat.layers, coloraxis="coloraxis", xgap=2, ygap=2,
-            text=[["" if share is None else f"{share:.0f}" for share in line] for line in percent],
-            texttemplate="%{text}", hovertemplate="%{y} %{x}: %{z:.1f} % sparse<extra></extra>"), row=1, col=place)
+        figure.add_trace(
+            go.Heatmap(
+                z=percent,
+                x=heat.projections,
+                y=heat.layers,
+                coloraxis="coloraxis",
+                xgap=2,
+                ygap=2,
+                text=[["" if share is None else f"{share:.0f}" for share in line] for line in percent],
+                texttemplate="%{text}",
+                hovertemplate="%{y} %{x}: %{z:.1f} % sparse<extra></extra>",
+            ),
+            row=1,
+            col=place,
+        )
     figure.update_yaxes(autorange="reversed", showgrid=False, zeroline=False)
     figure.update_xaxes(showgrid=False, tickangle=-40)
     figure.update_yaxes(ticks="", col=2)
-    return figure.update_layout(coloraxis={
-        "cmin": 0, "cmax": 100, "colorscale": [[step / 4, color] for step, color in enumerate(HEAT)],
-        "colorbar": {"title": "sparse lines", "ticksuffix": " %", "thickness": 14}})
+    return figure.update_layout(
+        coloraxis={
+            "cmin": 0,
+            "cmax": 100,
+            "colorscale": [[step / 4, color] for step, color in enumerate(HEAT)],
+            "colorbar": {"title": "sparse lines", "ticksuffix": " %", "thickness": 14},
+        }
+    )
 
 
 def sensitivity_figure(curves: Mapping[str, Sequence[Curve]]) -> go.Figure:
     """Rise of the validation loss over the share masked, one panel for each kind of unit."""
     colors = component_colors(curve.component for kind in curves.values() for curve in kind)
-    figure = _figure(max(460, 150 + 30 * len(colors)), make_subplots(
-        cols=len(curves), horizontal_spacing=0.06, subplot_titles=[f"unit: {kind}" for kind in curves]))
+    figure = _figure(
+        max(460, 150 + 30 * len(colors)),
+        make_subplots(cols=len(curves), horizontal_spacing=0.06, subplot_titles=[f"unit: {kind}" for kind in curves]),
+    )
     shown: set[str] = set()
     for place, kind in enumerate(curves.values(), start=1):
         for curve in kind:
-            figure.add_trace(go.Scatter(
-                x=[100 * share for share in curve.shares], y=curve.rises, mode="lines+markers", name=curve.component,
-                legendgroup=curve.component, showlegend=curve.component not in shown,
-                line={"color": colors[curve.component], "width": 2}, marker={"size": 5},
-                hovertemplate=f"{curve.component}: %{{x:.0f}} % masked, loss +%{{y:.3f}}<extra></extra>"),
-                row=1, col=place)
+            figure.add_trace(
+                go.Scatter(
+                    x=[100 * share for share in curve.shares],
+                    y=curve.rises,
+                    mode="lines+markers",
+                    name=curve.component,
+                    legendgroup=curve.component,
+                    showlegend=curve.component not in shown,
+                    line={"color": colors[curve.component], "width": 2},
+                    marker={"size": 5},
+                    hovertemplate=f"{curve.component}: %{{x:.0f}} % masked, loss +%{{y:.3f}}<extra></extra>",
+                ),
+                row=1,
+                col=place,
+            )
             shown.add(curve.component)
     figure.update_xaxes(title="units masked", ticksuffix=" %", range=(-4, 104), dtick=50)
     return figure.update_yaxes(title="rise of the validation loss (nats per token)", col=1)
@@ -88,53 +155,112 @@ def widths_figure(widths: Mapping[str, Sequence[Panel]]) -> go.Figure:
     """Kept widths over the layers inside the dense outline; a button for each plan."""
     panels = next(iter(widths.values()))
     titles = {(panel.line, panel.place): panel.title for panel in panels}
-    figure = _figure(680, make_subplots(rows=3, cols=4, vertical_spacing=0.11, horizontal_spacing=0.06,
-                                        subplot_titles=[titles.get((line, place), "") for line in range(3)
-                                                        for place in range(4)],
-                                        specs=[[{}] * 4, [{}] * 4, [{}, {}, {}, None]]))
+    figure = _figure(
+        680,
+        make_subplots(
+            rows=3,
+            cols=4,
+            vertical_spacing=0.11,
+            horizontal_spacing=0.06,
+            subplot_titles=[titles.get((line, place), "") for line in range(3) for place in range(4)],
+            specs=[[{}] * 4, [{}] * 4, [{}, {}, {}, None]],
+        ),
+    )
     for panel in panels:
-        figure.add_trace(go.Bar(x=_layers(panel.dense), y=panel.dense, name="dense", hoverinfo="skip",
-                                marker={"color": "rgba(0,0,0,0)", "line": {"color": QUIET, "width": 1.5}},
-                                legendgroup="dense", showlegend=panel is panels[0]),
-                         row=panel.line + 1, col=panel.place + 1)
+        figure.add_trace(
+            go.Bar(
+                x=_layers(panel.dense),
+                y=panel.dense,
+                name="dense",
+                hoverinfo="skip",
+                marker={"color": "rgba(0,0,0,0)", "line": {"color": QUIET, "width": 1.5}},
+                legendgroup="dense",
+                showlegend=panel is panels[0],
+            ),
+            row=panel.line + 1,
+            col=panel.place + 1,
+        )
     for index, (plan, kept) in enumerate(widths.items()):
         for panel in kept:
-            figure.add_trace(go.Bar(x=_layers(panel.kept), y=panel.kept, name=plan, visible=index == 0, opacity=0.85,
-                                    marker={"color": series_color(index)}, legendgroup=plan,
-                                    showlegend=panel is kept[0],
-                                    hovertemplate=f"{panel.title}, layer %{{x}}: %{{y}} kept<extra>{plan}</extra>"),
-                             row=panel.line + 1, col=panel.place + 1)
-    buttons = [{"label": plan, "method": "restyle",
-                "args": ["visible", [True] * len(panels) + [other == plan for other in widths for _ in panels]]}
-               for plan in widths]
+            figure.add_trace(
+                go.Bar(
+                    x=_layers(panel.kept),
+                    y=panel.kept,
+                    name=plan,
+                    visible=index == 0,
+                    opacity=0.85,
+                    marker={"color": series_color(index)},
+                    legendgroup=plan,
+                    showlegend=panel is kept[0],
+                    hovertemplate=f"{panel.title}, layer %{{x}}: %{{y}} kept<extra>{plan}</extra>",
+                ),
+                row=panel.line + 1,
+                col=panel.place + 1,
+            )
+    buttons = [
+        {
+            "label": plan,
+            "method": "restyle",
+            "args": ["visible", [True] * len(panels) + [other == plan for other in widths for _ in panels]],
+        }
+        for plan in widths
+    ]
     figure.update_xaxes(showgrid=False, type="category")
     return figure.update_layout(
-        barmode="overlay", bargap=0.25, margin={"t": 90},
+        barmode="overlay",
+        bargap=0.25,
+        margin={"t": 90},
         legend={"orientation": "h", "y": 1.13, "x": 1, "xanchor": "right"},
-        updatemenus=[{"type": "buttons", "direction": "right", "x": 0, "xanchor": "left", "y": 1.15,
-                      "buttons": buttons, "bgcolor": PAPER, "bordercolor": GRID}])
+        updatemenus=[
+            {
+                "type": "buttons",
+                "direction": "right",
+                "x": 0,
+                "xanchor": "left",
+                "y": 1.15,
+                "buttons": buttons,
+                "bgcolor": PAPER,
+                "bordercolor": GRID,
+            }
+        ],
+    )
 
 
 def breakdown_figure(bars: Sequence[Bar]) -> go.Figure:
     """Median time of a sentence by stage, one bar for each measured model."""
     figure = _figure(140 + 34 * len(bars))
     for index, stage in enumerate(dict.fromkeys(stage for bar in bars for stage in bar.stages_ms)):
-        figure.add_trace(go.Bar(y=[bar.label for bar in bars], x=[bar.stages_ms.get(stage) for bar in bars],
-                                orientation="h", name=stage, marker={"color": series_color(index)},
-                                hovertemplate=f"{stage}: %{{x:.2f}} ms<extra></extra>"))
+        figure.add_trace(
+            go.Bar(
+                y=[bar.label for bar in bars],
+                x=[bar.stages_ms.get(stage) for bar in bars],
+                orientation="h",
+                name=stage,
+                marker={"color": series_color(index)},
+                hovertemplate=f"{stage}: %{{x:.2f}} ms<extra></extra>",
+            )
+        )
     figure.update_yaxes(autorange="reversed", showgrid=False, automargin=True)
     figure.update_xaxes(title="median of a sentence (ms)")
-    return figure.update_layout(barmode="stack", legend={"orientation": "h", "y": 1.0, "yanchor": "bottom",
-                                                          "traceorder": "normal"})
+    return figure.update_layout(
+        barmode="stack", legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "traceorder": "normal"}
+    )
 
 
 def training_figure(training: Mapping[str, Sequence[tuple[int, float]]]) -> go.Figure:
     """Loss over training steps, one line for each run."""
     figure = _figure(420)
     for index, (name, points) in enumerate(training.items()):
-        figure.add_trace(go.Scatter(x=[step for step, _ in points], y=[value for _, value in points], mode="lines",
-                                    name=name, line={"color": series_color(index), "width": 2},
-                                    hovertemplate="step %{x}: %{y:.3f}<extra>" + name + "</extra>"))
+        figure.add_trace(
+            go.Scatter(
+                x=[step for step, _ in points],
+                y=[value for _, value in points],
+                mode="lines",
+                name=name,
+                line={"color": series_color(index), "width": 2},
+                hovertemplate="step %{x}: %{y:.3f}<extra>" + name + "</extra>",
+            )
+        )
     figure.update_xaxes(title="step")
     return figure.update_yaxes(title="loss (nats per token)")
 
@@ -145,9 +271,14 @@ def _figure(height: int, figure: go.Figure | None = None) -> go.Figure:
     figure.update_xaxes(**axis)
     figure.update_yaxes(**axis)
     return figure.update_layout(
-        template="none", height=height, paper_bgcolor=PAPER, plot_bgcolor=PAPER,
+        template="none",
+        height=height,
+        paper_bgcolor=PAPER,
+        plot_bgcolor=PAPER,
         font={"family": "system-ui, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif", "size": 13, "color": INK},
-        margin={"l": 70, "r": 24, "t": 44, "b": 60}, hoverlabel={"bgcolor": PAPER, "font": {"color": INK, "size": 13}})
+        margin={"l": 70, "r": 24, "t": 44, "b": 60},
+        hoverlabel={"bgcolor": PAPER, "font": {"color": INK, "size": 13}},
+    )
 
 
 def _symbol(series: Series, point: Point) -> str:
@@ -156,10 +287,16 @@ def _symbol(series: Series, point: Point) -> str:
 
 def _hover(point: Point) -> str:
     row = point.row
-    facts = [f"<b>{row.model}</b>", f"{setting(row)}, {machine(row.environment)}",
-             f"{millions(row.parameters, 'M')} parameters", f"latency p50 {milliseconds(row, 'p50')}",
-             f"speedup {speedup(row)}", f"BLEU {point.bleu:.2f}", f"BLEU loss {loss(row)}",
-             *(f"not valid: {reason}" for reason in row.valid.reasons)]
+    facts = [
+        f"<b>{row.model}</b>",
+        f"{setting(row)}, {machine(row.environment)}",
+        f"{millions(row.parameters, 'M')} parameters",
+        f"latency p50 {milliseconds(row, 'p50')}",
+        f"speedup {speedup(row)}",
+        f"BLEU {point.bleu:.2f}",
+        f"BLEU loss {loss(row)}",
+        *(f"not valid: {reason}" for reason in row.valid.reasons),
+    ]
     return "<br>".join(facts)
 
 

@@ -53,9 +53,15 @@ def time_in_turn(
     Raises:
         InputError: No candidate, no sentence, or no round.
     """
-    problems = [f"no {name}" for name, some in
-                (("candidates", len(candidates) > 0), ("sentences", len(sentences) > 0), ("rounds", rounds > 0))
-                if not some]
+    problems = [
+        f"no {name}"
+        for name, some in (
+            ("candidates", len(candidates) > 0),
+            ("sentences", len(sentences) > 0),
+            ("rounds", rounds > 0),
+        )
+        if not some
+    ]
     if problems:
         raise InputError("nothing to time", problems=problems, fix="give at least one of each")
     names = list(candidates)
@@ -72,8 +78,9 @@ def time_in_turn(
     return {name: Samples(times[name], outputs[name]) for name in names}
 
 
-def _pass(candidate: Callable[[Sentence], Output],
-          sentences: Sequence[Sentence]) -> tuple[list[float], tuple[Output, ...]]:
+def _pass(
+    candidate: Callable[[Sentence], Output], sentences: Sequence[Sentence]
+) -> tuple[list[float], tuple[Output, ...]]:
     """Time every sentence once, with the garbage collector between passes and not within."""
     milliseconds, outputs = [], []
     collecting = gc.isenabled()

@@ -9,8 +9,13 @@ SERIES = ("#0b6bcb", "#d9480f", "#2b8a3e", "#9c36b5", "#e08e0b", "#0c8599", "#c2
 HEAT = ("#ffffff", "#cfe3f7", "#7fb2e5", "#2f7dc4", "#0b3d6b")
 """Colors from nothing sparse to everything sparse."""
 
-_FAMILIES = {("encoder", "attn"): "#0b6bcb", ("encoder", "ffn"): "#2b8a3e", ("decoder", "self_attn"): "#e08e0b",
-             ("decoder", "cross_attn"): "#c2255c", ("decoder", "ffn"): "#9c36b5"}
+_FAMILIES = {
+    ("encoder", "attn"): "#0b6bcb",
+    ("encoder", "ffn"): "#2b8a3e",
+    ("decoder", "self_attn"): "#e08e0b",
+    ("decoder", "cross_attn"): "#c2255c",
+    ("decoder", "ffn"): "#9c36b5",
+}
 
 
 def series_color(index: int) -> str:
@@ -38,5 +43,5 @@ def _family(component: str) -> str:
 
 
 def _pale(color: str, share: float) -> str:
-    parts = (int(color[start:start + 2], 16) for start in (1, 3, 5))
+    parts = (int(color[start : start + 2], 16) for start in (1, 3, 5))
     return "#" + "".join(f"{round(part + (255 - part) * share):02x}" for part in parts)

@@ -20,18 +20,36 @@ def plane_picture(plane: Plane) -> Figure:
     axes = figure.subplots()
     if plane.dense_bleu is not None:
         low, high = (plane.dense_bleu * (1 - percent / 100) for percent in reversed(PAPER_LOSS_PERCENT))
-        axes.fill_between(PAPER_SPEEDUP, low, high, color="#fff3bf", alpha=0.55, linewidth=0,
-                          label="TPrune 2021, phones: 1.16x–1.92x at 0–8 % loss")
+        axes.fill_between(
+            PAPER_SPEEDUP,
+            low,
+            high,
+            color="#fff3bf",
+            alpha=0.55,
+            linewidth=0,
+            label="TPrune 2021, phones: 1.16x–1.92x at 0–8 % loss",
+        )
     axes.axvline(1, color=QUIET, linestyle=":", linewidth=1)
     for index, series in enumerate(plane.series):
         color = series_color(index)
-        axes.plot([point.speedup for point in series.front], [point.bleu for point in series.front], color=color,
-                  linewidth=1, marker=MARKERS[series.kind], label=series.name)
-        axes.scatter([point.speedup for point in series.points], [point.bleu for point in series.points], s=60,
-                     marker=MARKERS[series.kind],
-                     c=[color if point.row.valid.ok else "#ffffff" for point in series.points],
-                     edgecolors=[INK if point.row.dense else color for point in series.points], linewidths=1.6,
-                     zorder=3)
+        axes.plot(
+            [point.speedup for point in series.front],
+            [point.bleu for point in series.front],
+            color=color,
+            linewidth=1,
+            marker=MARKERS[series.kind],
+            label=series.name,
+        )
+        axes.scatter(
+            [point.speedup for point in series.points],
+            [point.bleu for point in series.points],
+            s=60,
+            marker=MARKERS[series.kind],
+            c=[color if point.row.valid.ok else "#ffffff" for point in series.points],
+            edgecolors=[INK if point.row.dense else color for point in series.points],
+            linewidths=1.6,
+            zorder=3,
+        )
     axes.set(xlabel="speedup against the dense model (times)", ylabel="BLEU", title=f"{plane.dataset} {plane.split}")
     axes.grid(color=GRID)
     figure.legend(loc="outside lower left", fontsize=8, frameon=False)
@@ -49,8 +67,9 @@ def heat_picture(heat: Heat) -> Figure:
         for y, line in enumerate(percent):
             for x, share in enumerate(line):
                 if not isnan(share):
-                    axes.text(x, y, f"{share:.0f}", ha="center", va="center", fontsize=8,
-                              color="white" if share > 60 else INK)
+                    axes.text(
+                        x, y, f"{share:.0f}", ha="center", va="center", fontsize=8, color="white" if share > 60 else INK
+                    )
         axes.set(title=title)
         axes.set_xticks(range(len(heat.projections)), heat.projections, rotation=40, ha="right")
         axes.set_yticks(range(len(heat.layers)), heat.layers)
@@ -66,8 +85,13 @@ def sensitivity_picture(curves: Mapping[str, Sequence[Curve]]) -> Figure:
     handles = {}
     for axes, (kind, lines) in zip(panels, curves.items(), strict=True):
         for curve in lines:
-            handles[curve.component] = axes.plot([100 * share for share in curve.shares], curve.rises, marker="o",
-                                                 markersize=3, color=colors[curve.component])[0]
+            handles[curve.component] = axes.plot(
+                [100 * share for share in curve.shares],
+                curve.rises,
+                marker="o",
+                markersize=3,
+                color=colors[curve.component],
+            )[0]
         axes.set(title=f"unit: {kind}", xlabel="units masked (%)")
         axes.grid(color=GRID)
     panels[0].set(ylabel="rise of the validation loss (nats per token)")

@@ -33,8 +33,12 @@ def update_readme(readme_path: Path, results_folder: Path) -> bool:
     """
     text = readme_path.read_text(encoding="utf-8")
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise InputError("no place for the results", where=readme_path, wanted=f"one {BEGIN} and one {END} after it",
-                         fix="add the two markers on lines of their own")
+        raise InputError(
+            "no place for the results",
+            where=readme_path,
+            wanted=f"one {BEGIN} and one {END} after it",
+            fix="add the two markers on lines of their own",
+        )
     before, _, rest = text.partition(BEGIN)
     updated = f"{before}{BEGIN}\n\n{readme_tables(results_folder)}\n\n{END}{rest.partition(END)[2]}"
     if updated != text:

@@ -111,10 +111,16 @@ class Row(Part):
 
     @model_validator(mode="after")
     def _is_explained(self) -> Self:
-        lacking = [f"{value} without {reason}" for value, reason in
-                   (("speedup", "baseline"), ("bleu", "bleu_signature"), ("bleu_loss_percent", "bleu"),
-                    ("bleu_loss_upper_percent", "bleu_loss_percent"))
-                   if getattr(self, value) is not None and getattr(self, reason) is None]
+        lacking = [
+            f"{value} without {reason}"
+            for value, reason in (
+                ("speedup", "baseline"),
+                ("bleu", "bleu_signature"),
+                ("bleu_loss_percent", "bleu"),
+                ("bleu_loss_upper_percent", "bleu_loss_percent"),
+            )
+            if getattr(self, value) is not None and getattr(self, reason) is None
+        ]
         if lacking:
             raise ValueError(", ".join(lacking))
         return self
@@ -139,13 +145,24 @@ def read(path: Path) -> list[Row]:
     """
     entries = read_json(path)
     if not isinstance(entries, list):
-        raise ArtifactError("not a result file", where=path, got=type(entries).__name__, wanted="a list of rows",
-                            fix="give a file that `tprune bench` wrote")
-    unknown = sorted({repr(entry.get("schema")) for entry in entries
-                      if isinstance(entry, dict) and entry.get("schema") != SCHEMA})
+        raise ArtifactError(
+            "not a result file",
+            where=path,
+            got=type(entries).__name__,
+            wanted="a list of rows",
+            fix="give a file that `tprune bench` wrote",
+        )
+    unknown = sorted(
+        {repr(entry.get("schema")) for entry in entries if isinstance(entry, dict) and entry.get("schema") != SCHEMA}
+    )
     if unknown:
-        raise ArtifactError("rows of an unknown schema", where=path, got=", ".join(unknown), wanted=SCHEMA,
-                            fix="measure again with this version of tprune")
+        raise ArtifactError(
+            "rows of an unknown schema",
+            where=path,
+            got=", ".join(unknown),
+            wanted=SCHEMA,
+            fix="measure again with this version of tprune",
+        )
     rows, problems = [], []
     for number, entry in enumerate(entries, start=1):
         try:
@@ -153,8 +170,12 @@ def read(path: Path) -> list[Row]:
         except ValidationError as error:
             problems += [f"row {number}: {_clause(found['loc'], found['msg'])}" for found in error.errors()]
     if problems:
-        raise ArtifactError("rows break the result contract", where=path, problems=problems,
-                            fix="correct the file or measure again; benchmarks/record.py lists the fields")
+        raise ArtifactError(
+            "rows break the result contract",
+            where=path,
+            problems=problems,
+            fix="correct the file or measure again; benchmarks/record.py lists the fields",
+        )
     return rows
 
 
@@ -183,8 +204,13 @@ def environment() -> Environment:
     other Arm machine that is neither a phone nor emulated.
     """
     x86 = platform.machine().lower() in ("x86_64", "amd64", "i686")
-    facts = {"machine": platform.machine(), "cores": os.cpu_count(), "os": platform.platform(),
-             "python": platform.python_version(), "libraries": _versions(LIBRARIES)}
+    facts = {
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "os": platform.platform(),
+        "python": platform.python_version(),
+        "libraries": _versions(LIBRARIES),
+    }
     return Environment(kind="host-x86" if x86 else "sbc", cpu=_cpu_name(Path("/proc/cpuinfo")), **facts)
 
 

@@ -1,8 +1,8 @@
 """The report: one self-contained HTML page, the same as Markdown, and pictures.
 
-    report/index.html   everything in it, plotly.js too: opens without a network
-    report/report.md    the same tables, with the pictures
-    report/*.png        the pictures
+report/index.html   everything in it, plotly.js too: opens without a network
+report/report.md    the same tables, with the pictures
+report/*.png        the pictures
 """
 
 import re
@@ -26,8 +26,11 @@ if TYPE_CHECKING:
 PAGE, TEXT = "index.html", "report.md"
 NOTHING = "Nothing has been measured yet."
 # the page never talks to a server, not even on a click
-CONFIG = {"responsive": True, "displaylogo": False,
-          "modeBarButtonsToRemove": ["sendChartToCloud", "select2d", "lasso2d"]}
+CONFIG = {
+    "responsive": True,
+    "displaylogo": False,
+    "modeBarButtonsToRemove": ["sendChartToCloud", "select2d", "lasso2d"],
+}
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,14 @@ def write_report(
     best = headlines(rows)
     summary = [sentence(headline) for headline in best] or [NOTHING]
     page = _template().render(
-        title=title, summary=summary, headlines=best, limits=LIMITS_PERCENT, made_by=made_by(),
-        plotly_js=_plotly_js(), sections=[(section, _embed(section)) for section in sections])
+        title=title,
+        summary=summary,
+        headlines=best,
+        limits=LIMITS_PERCENT,
+        made_by=made_by(),
+        plotly_js=_plotly_js(),
+        sections=[(section, _embed(section)) for section in sections],
+    )
     out_dir.mkdir(parents=True, exist_ok=True)
     for section in sections:
         for name, picture in (section.pictures or {}).items():
@@ -87,47 +96,82 @@ def write_report(
 def _results(rows: Sequence[Row]) -> Iterator[Section]:
     for plane in planes(rows):
         name = _file_stem(f"pareto-{plane.dataset}-{plane.split}")
-        yield Section(name, f"Speedup versus BLEU: {plane.dataset} {plane.split}",
-                      "Further right is faster, further up is better; a line joins the models that no other one of "
-                      "their series beats in both. Dark edges: dense. Hollow: not valid. Stars: phones; circles: host "
-                      "(x86). Click a name to hide it.",
-                      figures.plane_figure(plane), {name: pictures.plane_picture(plane)})
+        yield Section(
+            name,
+            f"Speedup versus BLEU: {plane.dataset} {plane.split}",
+            "Further right is faster, further up is better; a line joins the models that no other one of "
+            "their series beats in both. Dark edges: dense. Hollow: not valid. Stars: phones; circles: host "
+            "(x86). Click a name to hide it.",
+            figures.plane_figure(plane),
+            {name: pictures.plane_picture(plane)},
+        )
     if rows:
-        yield Section("results", "Results", "Latency of one sentence at a time. Speedup with its 95 % interval over "
-                      "rounds; BLEU loss relative to the dense model, in parentheses the bound it stays below with "
-                      "95 % confidence. – means not measured.", tables=tuple(result_tables(rows)))
+        yield Section(
+            "results",
+            "Results",
+            "Latency of one sentence at a time. Speedup with its 95 % interval over "
+            "rounds; BLEU loss relative to the dense model, in parentheses the bound it stays below with "
+            "95 % confidence. – means not measured.",
+            tables=tuple(result_tables(rows)),
+        )
     if stages := bars(rows):
-        yield Section("breakdown", "Where the time goes", "Median time of a sentence, split by stage.",
-                      figures.breakdown_figure(stages), {"breakdown": pictures.breakdown_picture(stages)})
+        yield Section(
+            "breakdown",
+            "Where the time goes",
+            "Median time of a sentence, split by stage.",
+            figures.breakdown_figure(stages),
+            {"breakdown": pictures.breakdown_picture(stages)},
+        )
 
 
 def _anatomy(analysis: Mapping[str, Any] | None, shapes: Mapping[str, Mapping[str, Any]] | None) -> Iterator[Section]:
     if shapes and (widths := anatomy.widths(shapes)):
-        yield Section("widths", "What was kept", "Widths by layer: the outline is the dense model, the bar what the "
-                      "plan keeps. Models with fewer layers end earlier; their layers are counted anew.",
-                      figures.widths_figure(widths),
-                      {_file_stem(f"widths-{plan}"): pictures.widths_picture(plan, panels)
-                       for plan, panels in widths.items()})
+        yield Section(
+            "widths",
+            "What was kept",
+            "Widths by layer: the outline is the dense model, the bar what the "
+            "plan keeps. Models with fewer layers end earlier; their layers are counted anew.",
+            figures.widths_figure(widths),
+            {_file_stem(f"widths-{plan}"): pictures.widths_picture(plan, panels) for plan, panels in widths.items()},
+        )
     read = anatomy.read_analysis(analysis or {})
     if read.components:
         heat = anatomy.heat(read)
-        yield Section("bssl", "Which lines are sparse (BSSL)", "Share of sparse lines after every block's own group "
-                      "lasso. The rows of q, k, v and fc1 and the columns of o and fc2 can go without touching the "
-                      "model's width.", figures.heat_figure(heat), {"bssl": pictures.heat_picture(heat)})
+        yield Section(
+            "bssl",
+            "Which lines are sparse (BSSL)",
+            "Share of sparse lines after every block's own group "
+            "lasso. The rows of q, k, v and fc1 and the columns of o and fc2 can go without touching the "
+            "model's width.",
+            figures.heat_figure(heat),
+            {"bssl": pictures.heat_picture(heat)},
+        )
     if curves := anatomy.curves(read):
-        yield Section("sensitivity", "How much each component matters", "Rise of the validation loss when a share of "
-                      "one component's units is masked and nothing is retrained; flat curves are safe to prune.",
-                      figures.sensitivity_figure(curves), {"sensitivity": pictures.sensitivity_picture(curves)})
+        yield Section(
+            "sensitivity",
+            "How much each component matters",
+            "Rise of the validation loss when a share of "
+            "one component's units is masked and nothing is retrained; flat curves are safe to prune.",
+            figures.sensitivity_figure(curves),
+            {"sensitivity": pictures.sensitivity_picture(curves)},
+        )
 
 
-def _making(plans: Mapping[str, Mapping[str, Any]] | None,
-            training: Mapping[str, Sequence[tuple[int, float]]] | None) -> Iterator[Section]:
+def _making(
+    plans: Mapping[str, Mapping[str, Any]] | None, training: Mapping[str, Sequence[tuple[int, float]]] | None
+) -> Iterator[Section]:
     if plans:
-        yield Section("plans", "How the plans were made", "Settings of scoring and planning.",
-                      tables=(plan_table(plans),))
+        yield Section(
+            "plans", "How the plans were made", "Settings of scoring and planning.", tables=(plan_table(plans),)
+        )
     if training:
-        yield Section("training", "Training", "Loss over the steps of each run.", figures.training_figure(training),
-                      {"training": pictures.training_picture(training)})
+        yield Section(
+            "training",
+            "Training",
+            "Loss over the steps of each run.",
+            figures.training_figure(training),
+            {"training": pictures.training_picture(training)},
+        )
 
 
 def _file_stem(text: str) -> str:
@@ -135,25 +179,39 @@ def _file_stem(text: str) -> str:
 
 
 def _measured(rows: Sequence[Row]) -> Section:
-    return Section("measured", "What was measured where", "Emulation checks that a bundle works; it says nothing about "
-                   "time, so no latency is shown from it. Host (x86) latency is no phone latency.",
-                   tables=(measured_table(rows),))
+    return Section(
+        "measured",
+        "What was measured where",
+        "Emulation checks that a bundle works; it says nothing about "
+        "time, so no latency is shown from it. Host (x86) latency is no phone latency.",
+        tables=(measured_table(rows),),
+    )
 
 
 def _markdown(title: str, summary: Sequence[str], sections: Sequence[Section]) -> str:
     parts = [f"# {title}", *summary]
     for section in sections:
-        parts += [f"## {section.title}", section.caption, *(table.markdown() for table in section.tables),
-                  *(f"![{section.title}]({name}.png)" for name in section.pictures or {})]
+        parts += [
+            f"## {section.title}",
+            section.caption,
+            *(table.markdown() for table in section.tables),
+            *(f"![{section.title}]({name}.png)" for name in section.pictures or {}),
+        ]
     return "\n\n".join(parts) + "\n"
 
 
 def _embed(section: Section) -> str:
     if section.figure is None:
         return ""
-    return str(section.figure.to_html(full_html=False, include_plotlyjs=False, div_id=f"plot-{section.anchor}",
-                                      default_height=section.figure.layout.height,
-                                      config=CONFIG))
+    return str(
+        section.figure.to_html(
+            full_html=False,
+            include_plotlyjs=False,
+            div_id=f"plot-{section.anchor}",
+            default_height=section.figure.layout.height,
+            config=CONFIG,
+        )
+    )
 
 
 def _plotly_js() -> str:

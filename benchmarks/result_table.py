@@ -25,22 +25,29 @@ class Table:
     def markdown(self) -> str:
         """The table in GitHub's Markdown, its title above and its notes below."""
         marks = ["---:" if numeric else "---" for numeric in self.numeric]
-        body = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |"
-                         for line in (self.heads, marks, *self.lines))
+        body = "\n".join(
+            "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |"
+            for line in (self.heads, marks, *self.lines)
+        )
         return "\n\n".join(part for part in (f"**{self.title}**", body, *self.notes) if part)
 
 
 def result_tables(rows: Iterable[Row]) -> list[Table]:
     """One table for each test set and machine, everything that was measured there."""
-    return _tables(rows, lambda row: f"{row.dataset} {row.split} on {machine(row.environment)}",
-                   ("Plan", "Engine", "Parameters", "Size", "p50", "p90", "Speedup", "BLEU", "chrF", "BLEU loss"))
+    return _tables(
+        rows,
+        lambda row: f"{row.dataset} {row.split} on {machine(row.environment)}",
+        ("Plan", "Engine", "Parameters", "Size", "p50", "p90", "Speedup", "BLEU", "chrF", "BLEU loss"),
+    )
 
 
 def engine_tables(rows: Iterable[Row]) -> list[Table]:
     """One table for each test set, engine and machine, as they stand in the README."""
-    return _tables(rows, lambda row: f"{row.dataset} {row.split}, {_release(row)}, {machine(row.environment)}",
-                   ("Plan", "Precision", "Threads", "Search", "Parameters", "Size", "p50", "Speedup", "BLEU",
-                    "BLEU loss"))
+    return _tables(
+        rows,
+        lambda row: f"{row.dataset} {row.split}, {_release(row)}, {machine(row.environment)}",
+        ("Plan", "Precision", "Threads", "Search", "Parameters", "Size", "p50", "Speedup", "BLEU", "BLEU loss"),
+    )
 
 
 def measured_table(rows: Iterable[Row]) -> Table:
@@ -54,14 +61,20 @@ def measured_table(rows: Iterable[Row]) -> Table:
         doubts = [f"{row.model}: {', '.join(row.valid.reasons)}" for row in members if not row.valid.ok]
         valid = f"{len(members) - len(doubts)} of {len(members)}"
         lines.append((*key, str(len(members)), number(sum(samples) or None, ",d"), "; ".join([valid, *doubts])))
-    return Table("", ("Engine", "Precision", "Threads", "Machine", "Rows", "Latency samples", "Valid"),
-                 (False, False, True, False, True, True, False), tuple(lines))
+    return Table(
+        "",
+        ("Engine", "Precision", "Threads", "Machine", "Rows", "Latency samples", "Valid"),
+        (False, False, True, False, True, True, False),
+        tuple(lines),
+    )
 
 
 def plan_table(plans: Mapping[str, Mapping[str, Any]]) -> Table:
     """How each plan was made: its scalar settings, one column each."""
-    scalars = {name: {key: value for key, value in plan.items() if isinstance(value, str | int | float)
-                      and key != "name"} for name, plan in plans.items()}
+    scalars = {
+        name: {key: value for key, value in plan.items() if isinstance(value, str | int | float) and key != "name"}
+        for name, plan in plans.items()
+    }
     keys = tuple(dict.fromkeys(key for plan in scalars.values() for key in plan))
     lines = tuple((name, *(number(plan.get(key), "") for key in keys)) for name, plan in scalars.items())
     return Table("", ("Plan", *(key.replace("_", " ") for key in keys)), (False,) * (len(keys) + 1), lines)
@@ -69,12 +82,19 @@ def plan_table(plans: Mapping[str, Mapping[str, Any]]) -> Table:
 
 def sparsity_table(analysis: Mapping[str, Any]) -> Table:
     """BSSL's shares of sparse lines, by component and axis."""
-    lines = [(entry["component"], *(cell for axis in ("rows", "columns")
-                                    for cell in (f"{entry[axis]:.0%}", str(entry[f"lines_{axis}"]))))
-             for entry in analysis["components"]]
-    return Table("Sparse lines after every block's own group lasso",
-                 ("Component", "Sparse rows", "of", "Sparse columns", "of"), (False, True, True, True, True),
-                 tuple(lines))
+    lines = [
+        (
+            entry["component"],
+            *(cell for axis in ("rows", "columns") for cell in (f"{entry[axis]:.0%}", str(entry[f"lines_{axis}"]))),
+        )
+        for entry in analysis["components"]
+    ]
+    return Table(
+        "Sparse lines after every block's own group lasso",
+        ("Component", "Sparse rows", "of", "Sparse columns", "of"),
+        (False, True, True, True, True),
+        tuple(lines),
+    )
 
 
 def rows_to_markdown(rows: Sequence[Row]) -> str:
@@ -86,11 +106,15 @@ def sentence(headline: Headline) -> str:
     """The best speedups of one test set on one machine in one sentence."""
     reached = [f"{best.speedup:.2f}x as fast at ≤ {best.limit_percent:g} %" for best in headline.best]
     if not reached:
-        return (f"No valid pruned model of {headline.dataset} {headline.split} on {machine(headline.environment)} "
-                f"loses 8 % of BLEU or less.")
+        return (
+            f"No valid pruned model of {headline.dataset} {headline.split} on {machine(headline.environment)} "
+            f"loses 8 % of BLEU or less."
+        )
     best = reached[0] if len(reached) == 1 else f"{', '.join(reached[:-1])} and {reached[-1]}"
-    return (f"On {machine(headline.environment)}, pruned models translate {headline.dataset} {headline.split} up to "
-            f"{best} relative BLEU loss.")
+    return (
+        f"On {machine(headline.environment)}, pruned models translate {headline.dataset} {headline.split} up to "
+        f"{best} relative BLEU loss."
+    )
 
 
 def number(value: object, form: str) -> str:
@@ -139,14 +163,21 @@ def _tables(rows: Iterable[Row], title: Callable[[Row], str], columns: Sequence[
 
 
 def _table(title: str, rows: Sequence[Row], columns: Sequence[str]) -> Table:
-    ordered = sorted(rows, key=lambda row: (row.engine, row.precision, row.threads or 0, row.decode,
-                                            not row.dense, row.speedup or 0))
+    ordered = sorted(
+        rows, key=lambda row: (row.engine, row.precision, row.threads or 0, row.decode, not row.dense, row.speedup or 0)
+    )
     if len({row.seed for row in rows}) > 1:
         columns = (columns[0], "Seed", *columns[1:])
-    notes = [f"{DOUBTFUL} {row.model}, {setting(row)}: {', '.join(row.valid.reasons)}"
-             for row in ordered if not row.valid.ok]
-    return Table(title, tuple(columns), tuple(_COLUMNS[column][0] for column in columns),
-                 tuple(tuple(_COLUMNS[column][1](row) for column in columns) for row in ordered), tuple(notes))
+    notes = [
+        f"{DOUBTFUL} {row.model}, {setting(row)}: {', '.join(row.valid.reasons)}" for row in ordered if not row.valid.ok
+    ]
+    return Table(
+        title,
+        tuple(columns),
+        tuple(_COLUMNS[column][0] for column in columns),
+        tuple(tuple(_COLUMNS[column][1](row) for column in columns) for row in ordered),
+        tuple(notes),
+    )
 
 
 def _release(row: Row) -> str:

@@ -37,9 +37,16 @@ class Series:
     @property
     def front(self) -> tuple[Point, ...]:
         """The points that no other one beats in both speedup and BLEU."""
-        return tuple(point for point in self.points if not any(
-            other.speedup >= point.speedup and other.bleu >= point.bleu and
-            (other.speedup, other.bleu) != (point.speedup, point.bleu) for other in self.points))
+        return tuple(
+            point
+            for point in self.points
+            if not any(
+                other.speedup >= point.speedup
+                and other.bleu >= point.bleu
+                and (other.speedup, other.bleu) != (point.speedup, point.bleu)
+                for other in self.points
+            )
+        )
 
 
 @dataclass(frozen=True)
@@ -111,28 +118,35 @@ def planes(rows: Iterable[Row]) -> list[Plane]:
         if timed(row) and speedup is not None and row.bleu is not None:
             points = sets[row.dataset, row.split][setting(row), machine(row.environment)]
             points.append(Point(speedup, row.bleu, row))
-    return [Plane(*name, tuple(_series(*key, points) for key, points in series.items()))
-            for name, series in sets.items()]
+    return [
+        Plane(*name, tuple(_series(*key, points) for key, points in series.items())) for name, series in sets.items()
+    ]
 
 
 def headlines(rows: Iterable[Row]) -> list[Headline]:
     """The best valid speedups by test set and machine; phones first, hosts last."""
     models: dict[tuple[str, str, str], dict[tuple[str, ...], list[tuple[float, float, Row]]]] = defaultdict(
-        lambda: defaultdict(list))
+        lambda: defaultdict(list)
+    )
     for row in rows:
         speedup, loss = row.speedup, row.bleu_loss_percent
         if timed(row) and row.valid.ok and not row.dense and speedup is not None and loss is not None:
             seeds = models[row.dataset, row.split, machine(row.environment)]
             seeds[row.model, setting(row), row.baseline or ""].append((speedup, loss, row))
-    found = [Headline(dataset, split, next(iter(seeds.values()))[0][2].environment, tuple(_best(seeds.values())))
-             for (dataset, split, _), seeds in models.items()]
+    found = [
+        Headline(dataset, split, next(iter(seeds.values()))[0][2].environment, tuple(_best(seeds.values())))
+        for (dataset, split, _), seeds in models.items()
+    ]
     return sorted(found, key=lambda headline: list(KINDS).index(headline.environment.kind))
 
 
 def bars(rows: Iterable[Row]) -> list[Bar]:
     """Latency by stage of those rows that have it."""
-    return [Bar(f"{row.model} · {setting(row)} · {KINDS[row.environment.kind]}", row.latency_breakdown_ms)
-            for row in rows if timed(row) and row.latency_breakdown_ms]
+    return [
+        Bar(f"{row.model} · {setting(row)} · {KINDS[row.environment.kind]}", row.latency_breakdown_ms)
+        for row in rows
+        if timed(row) and row.latency_breakdown_ms
+    ]
 
 
 def _series(name: str, where: str, points: Sequence[Point]) -> Series:
@@ -141,8 +155,9 @@ def _series(name: str, where: str, points: Sequence[Point]) -> Series:
 
 
 def _best(models: Iterable[Sequence[tuple[float, float, Row]]]) -> Iterator[Best]:
-    means = [(fmean(speedup for speedup, _, _ in seeds), fmean(loss for _, loss, _ in seeds), seeds)
-             for seeds in models]
+    means = [
+        (fmean(speedup for speedup, _, _ in seeds), fmean(loss for _, loss, _ in seeds), seeds) for seeds in models
+    ]
     for limit in LIMITS_PERCENT:
         within = [mean for mean in means if mean[1] <= limit]
         if within:

@@ -91,8 +91,9 @@ def speedup(baseline_ms: ArrayLike, candidate_ms: ArrayLike, *, resamples: int =
     return Speedup(ratio, float(lower), float(upper))
 
 
-def doubts(samples_ms: ArrayLike, *, least_samples: int = 50, least_seconds: float = 1.0,
-           most_drift: float = 0.1) -> list[str]:
+def doubts(
+    samples_ms: ArrayLike, *, least_samples: int = 50, least_seconds: float = 1.0, most_drift: float = 0.1
+) -> list[str]:
     """Reasons why latencies should not be quoted; empty when there are none.
 
     Args:
@@ -133,15 +134,21 @@ def bleu_statistics(hypotheses: Sequence[str], references: Sequence[str], *, tok
     from sacrebleu.metrics import BLEU
 
     if not hypotheses or len(hypotheses) != len(references):
-        raise InputError("hypotheses and references do not pair up",
-                         got=f"{len(hypotheses)} and {len(references)} lines", wanted="as many of each, at least one",
-                         fix="translate the whole split again")
+        raise InputError(
+            "hypotheses and references do not pair up",
+            got=f"{len(hypotheses)} and {len(references)} lines",
+            wanted="as many of each, at least one",
+            fix="translate the whole split again",
+        )
     # effective_order only changes the score of a sentence, which is not read here
     metric = BLEU(tokenize=tokenize, effective_order=True)
-    scores = [metric.sentence_score(hypothesis, [reference])
-              for hypothesis, reference in zip(hypotheses, references, strict=True)]
-    return np.array([[score.sys_len, score.ref_len, *score.counts, *score.totals] for score in scores],
-                    dtype=np.float64)
+    scores = [
+        metric.sentence_score(hypothesis, [reference])
+        for hypothesis, reference in zip(hypotheses, references, strict=True)
+    ]
+    return np.array(
+        [[score.sys_len, score.ref_len, *score.counts, *score.totals] for score in scores], dtype=np.float64
+    )
 
 
 def corpus_bleu(statistics: Floats) -> Floats:
@@ -157,7 +164,7 @@ def corpus_bleu(statistics: Floats) -> Floats:
         (...), between 0 and 100.
     """
     length, reference = statistics[..., 0], statistics[..., 1]
-    matches, totals = statistics[..., 2:2 + ORDER], statistics[..., 2 + ORDER:]
+    matches, totals = statistics[..., 2 : 2 + ORDER], statistics[..., 2 + ORDER :]
     missing = (matches == 0) & (totals > 0)
     smoothed = np.where(missing, 0.5 ** np.cumsum(missing, axis=-1), matches)
     usable = (matches[..., 0] > 0) & (totals > 0).all(axis=-1)
@@ -183,14 +190,14 @@ def bleu_loss(dense: Floats, pruned: Floats, *, resamples: int = 1000, seed: int
     dense, pruned = _paired(dense, pruned, "BLEU statistics", "sentences x 10")
     sentences = len(dense)
     if corpus_bleu(dense.sum(axis=0)) == 0:
-        raise InputError("the dense model's BLEU is 0: a relative loss is undefined",
-                         fix="check the dense model's translations")
+        raise InputError(
+            "the dense model's BLEU is 0: a relative loss is undefined", fix="check the dense model's translations"
+        )
     generator = np.random.default_rng(seed)
     # how often each sentence is drawn: a resample's sums are then one matrix product
     draws = generator.multinomial(sentences, np.full(sentences, 1 / sentences), size=resamples).astype(np.float64)
     losses = _relative_loss(draws @ dense, draws @ pruned)
-    return Loss(float(_relative_loss(dense.sum(axis=0), pruned.sum(axis=0))),
-                float(np.quantile(losses, CONFIDENCE)))
+    return Loss(float(_relative_loss(dense.sum(axis=0), pruned.sum(axis=0))), float(np.quantile(losses, CONFIDENCE)))
 
 
 def _relative_loss(dense: Floats, pruned: Floats) -> Floats:
@@ -203,6 +210,10 @@ def _paired(first: ArrayLike, second: ArrayLike, what: str, axes: str) -> tuple[
     left: NDArray[Any] = np.asarray(first, dtype=np.float64)
     right: NDArray[Any] = np.asarray(second, dtype=np.float64)
     if left.shape != right.shape or left.ndim != 2 or left.size == 0:
-        raise InputError(f"{what} do not pair up", got=f"shapes {left.shape} and {right.shape}",
-                         wanted=f"the same {axes} twice", fix="measure both in one run, on the same sentences")
+        raise InputError(
+            f"{what} do not pair up",
+            got=f"shapes {left.shape} and {right.shape}",
+            wanted=f"the same {axes} twice",
+            fix="measure both in one run, on the same sentences",
+        )
     return left, right

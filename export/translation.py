@@ -52,7 +52,11 @@ def translate_lines(translator: Translator, lines: BinaryIO) -> Iterator[str | I
             sentence = line.decode("utf-8").rstrip("\n")
             yield translator(sentence)
         except UnicodeDecodeError as error:
-            yield InputError("not UTF-8", where=f"line {number}", got=f"byte {error.object[error.start]:#04x}",
-                             fix="convert the text to UTF-8")
+            yield InputError(
+                "not UTF-8",
+                where=f"line {number}",
+                got=f"byte {error.object[error.start]:#04x}",
+                fix="convert the text to UTF-8",
+            )
         except InputError as error:
             yield InputError(f"line {number}: {error}")

@@ -4,7 +4,8 @@ import subprocess
 import sys
 
 CHECKS = (
-    ("ruff", "check", "tprune/", "tests/"),
+    ("ruff", "check", "."),
+    ("ruff", "format", "--check", "."),
     ("mypy",),
 )
 

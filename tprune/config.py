@@ -197,18 +197,21 @@ def load(recipe: str | Path, overrides: Sequence[str] = ()) -> Config:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError("not valid TOML", where=path, got=str(error), fix="correct the recipe") from None
-    for override in overrides:
-        _assign(tree, override)
     tree.setdefault("name", path.stem)
+    return _checked(tree, overrides, path)
+
+
+def defaults(overrides: Sequence[str] = ()) -> Config:
+    """The defaults with overrides, for verbs called without a recipe; raises as `load` does."""
+    return _checked({"name": "defaults"}, overrides, "defaults")
+
+
+def target(**values: Any) -> Target:
+    """A pruning target from a command line's flags; raises InputError with all that does not fit."""
     try:
-        return Config.model_validate(_layer(tree))
+        return Target(**values)
     except ValidationError as error:
-        raise InputError(
-            "the recipe does not fit",
-            where=path,
-            problems=problems(error),
-            fix="correct these keys; tprune/config.py lists all of them",
-        ) from None
+        raise InputError("these flags do not fit", problems=problems(error), fix="correct them") from None
 
 
 def problems(error: ValidationError) -> list[str]:

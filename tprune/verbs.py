@@ -1,7 +1,7 @@
 """The verbs of the command line that run one stage each, on artifacts."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -176,13 +176,11 @@ def bench(
     from tprune import artifact, delivery
 
     chosen = _settings(recipe, overrides)
-    entries = {
-        (delivery.engine_of(made := artifact.read(path)), name): made
-        for name, path in (("dense", dense), *((path.name, path) for path in pruned))
-    }
-    done = delivery.bench(out, chosen.name, entries, artifact.read(corpus, "corpus"), chosen.bench).make(force)
-    print_rows(done.path)
-    done(done.path)
+    given = {"dense": artifact.read(dense), **{path.name: artifact.read(path) for path in pruned}}
+    entries = {(delivery.engine_of(entry), name): entry for name, entry in given.items()}
+    made = delivery.bench(out, chosen.name, entries, artifact.read(corpus, "corpus"), chosen.bench).make(force)
+    print_rows(made.path)
+    done(made.path)
 
 
 def print_rows(folder: Path) -> None:
@@ -203,7 +201,7 @@ def _settings(recipe: str | None, overrides: list[str] | None) -> settings.Confi
     return settings.load(recipe, overrides or []) if recipe else settings.defaults(overrides or [])
 
 
-def _target(name: str, budgets: dict[str, float | None], planner: str, **rest: object) -> settings.Target:
+def _target(name: str, budgets: dict[str, float | None], planner: str, **rest: Any) -> settings.Target:
     given = {key: value for key, value in budgets.items() if value is not None}
     if len(given) != 1:
         raise InputError(

@@ -30,8 +30,11 @@ def layer(heads: int, qk: int, v: int, ffn: int, *, cross: bool = False) -> dict
 
 
 SHAPES: dict[str, dict[str, Any]] = {
-    "dense": {"d_model": 256, "encoder": [layer(4, 64, 64, 1024)] * 2,
-              "decoder": [layer(4, 64, 64, 1024, cross=True)] * 2},
+    "dense": {
+        "d_model": 256,
+        "encoder": [layer(4, 64, 64, 1024)] * 2,
+        "decoder": [layer(4, 64, 64, 1024, cross=True)] * 2,
+    },
     "small": {"encoder": [layer(3, 48, 40, 512), layer(0, 0, 0, 256)], "decoder": [layer(2, 32, 64, 0, cross=True)]},
 }
 
@@ -63,11 +66,16 @@ def test_without_a_dense_loss_there_are_no_curves() -> None:
 def test_widths_of_every_group() -> None:
     found = {panel.title: (panel.dense, panel.kept) for panel in widths(SHAPES)["small"]}
     assert found == {
-        "encoder self_attn heads": ((4, 4), (3, 0)), "encoder self_attn qk": ((64, 64), (48, 0)),
-        "encoder self_attn v": ((64, 64), (40, 0)), "encoder ffn": ((1024, 1024), (512, 256)),
-        "decoder self_attn heads": ((4, 4), (2,)), "decoder self_attn qk": ((64, 64), (32,)),
-        "decoder self_attn v": ((64, 64), (64,)), "decoder ffn": ((1024, 1024), (0,)),
-        "decoder cross_attn heads": ((4, 4), (2,)), "decoder cross_attn qk": ((64, 64), (32,)),
+        "encoder self_attn heads": ((4, 4), (3, 0)),
+        "encoder self_attn qk": ((64, 64), (48, 0)),
+        "encoder self_attn v": ((64, 64), (40, 0)),
+        "encoder ffn": ((1024, 1024), (512, 256)),
+        "decoder self_attn heads": ((4, 4), (2,)),
+        "decoder self_attn qk": ((64, 64), (32,)),
+        "decoder self_attn v": ((64, 64), (64,)),
+        "decoder ffn": ((1024, 1024), (0,)),
+        "decoder cross_attn heads": ((4, 4), (2,)),
+        "decoder cross_attn qk": ((64, 64), (32,)),
         "decoder cross_attn v": ((64, 64), (64,)),
     }
 

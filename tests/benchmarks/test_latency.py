@@ -17,9 +17,26 @@ def test_candidates_take_rotated_turns_and_every_sentence_comes_alone() -> None:
         return lambda sentence: calls.append(name + sentence) or name + sentence  # type: ignore[func-returns-value]
 
     found = time_in_turn({name: candidate(name) for name in "ABC"}, ["1", "2"], rounds=2, warmup=1)
-    assert calls == ["A1", "A2", "B1", "B2", "C1", "C2",
-                     "B1", "B2", "C1", "C2", "A1", "A2",
-                     "C1", "C2", "A1", "A2", "B1", "B2"]
+    assert calls == [
+        "A1",
+        "A2",
+        "B1",
+        "B2",
+        "C1",
+        "C2",
+        "B1",
+        "B2",
+        "C1",
+        "C2",
+        "A1",
+        "A2",
+        "C1",
+        "C2",
+        "A1",
+        "A2",
+        "B1",
+        "B2",
+    ]
     assert list(found) == ["A", "B", "C"]
     assert {samples.milliseconds.shape for samples in found.values()} == {(2, 2)}
     assert found["B"].outputs == ("B1", "B2")

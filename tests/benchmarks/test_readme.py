@@ -20,13 +20,16 @@ def results(tmp_path: Path) -> Path:
     folder = tmp_path / "results"
     folder.mkdir()
     record.write(folder / "host.json", [pruned(1.6, 2.5), row()])
-    record.write(folder / "phone.json", [row(environment=PHONE, chrf=None),
-                                          pruned(2.0, 4.0, environment=PHONE, valid=HOT)])
+    record.write(
+        folder / "phone.json", [row(environment=PHONE, chrf=None), pruned(2.0, 4.0, environment=PHONE, valid=HOT)]
+    )
     return folder
 
 
 def test_readme_tables_by_test_set_engine_and_machine(results: Path) -> None:
-    assert readme_tables(results) == """\
+    assert (
+        readme_tables(results)
+        == """\
 **multi30k-ende test.2016, onnxruntime 1.31.1, host (x86): Xeon 8370C**
 
 | Plan | Precision | Threads | Search | Parameters | Size | p50 | Speedup | BLEU | BLEU loss |
@@ -42,12 +45,14 @@ def test_readme_tables_by_test_set_engine_and_machine(results: Path) -> None:
 | half-2 | fp32 | 1 | greedy | 5.00 M | 36.00 MB | 10.0 ms | 2.00x (1.94–2.06) † | 36.48 | 4.0 % (≤ 4.6 %) |
 
 † half-2, onnxruntime fp32, 1 thread, greedy: device was hot"""
+    )
 
 
 def test_no_latency_from_emulation_and_dashes_for_what_is_missing() -> None:
     text = rows_to_markdown([pruned(1.5, 2.0, environment=EMULATED, chrf=None, size_bytes=None)])
-    assert ("| half-1.5 | onnxruntime fp32, 1 thread, greedy | 5.00 M | – | – | – | – | 37.24 | – | "
-            "2.0 % (≤ 2.6 %) |") in text
+    assert (
+        "| half-1.5 | onnxruntime fp32, 1 thread, greedy | 5.00 M | – | – | – | – | 37.24 | – | 2.0 % (≤ 2.6 %) |"
+    ) in text
     assert "13.3" not in text
     assert "1.50" not in text
     assert "| emulated (Arm64): qemu | 1 | – | 1 of 1 |" in text
@@ -63,12 +68,14 @@ def test_measured_table_counts_rows_samples_and_verdicts() -> None:
     table = measured_table([row(), pruned(1.5, 2.0), pruned(1.7, 2.0, valid=HOT), row(threads=None)])
     assert table.lines == (
         ("onnxruntime 1.31.1", "fp32", "1", "host (x86): Xeon 8370C", "3", "9", "2 of 3; half-1.7: device was hot"),
-        ("onnxruntime 1.31.1", "fp32", "–", "host (x86): Xeon 8370C", "1", "3", "1 of 1"))
+        ("onnxruntime 1.31.1", "fp32", "–", "host (x86): Xeon 8370C", "1", "3", "1 of 1"),
+    )
 
 
 def test_plan_table_lists_scalar_settings() -> None:
-    table = plan_table({
-        "half": {"name": "half", "score": "shs", "keep": 0.5, "groups": {"a": [1]}}, "tiny": {"grid": 8}})
+    table = plan_table(
+        {"half": {"name": "half", "score": "shs", "keep": 0.5, "groups": {"a": [1]}}, "tiny": {"grid": 8}}
+    )
     assert table.heads == ("Plan", "score", "keep", "grid")
     assert table.lines == (("half", "shs", "0.5", "–"), ("tiny", "–", "–", "8"))
 
@@ -78,12 +85,16 @@ def test_cells_cannot_break_a_markdown_table() -> None:
 
 
 def test_sentences() -> None:
-    none, two = headlines([pruned(1.4, 2.0), pruned(1.9, 7.0),
-                           pruned(2.0, 9.0, environment={"kind": "sbc", "cpu": "Pi 4"})])
-    assert sentence(two) == ("On host (x86): Xeon 8370C, pruned models translate multi30k-ende test.2016 up to "
-                             "1.40x as fast at ≤ 3 % and 1.90x as fast at ≤ 8 % relative BLEU loss.")
-    assert sentence(none) == ("No valid pruned model of multi30k-ende test.2016 on single-board computer: Pi 4 "
-                              "loses 8 % of BLEU or less.")
+    none, two = headlines(
+        [pruned(1.4, 2.0), pruned(1.9, 7.0), pruned(2.0, 9.0, environment={"kind": "sbc", "cpu": "Pi 4"})]
+    )
+    assert sentence(two) == (
+        "On host (x86): Xeon 8370C, pruned models translate multi30k-ende test.2016 up to "
+        "1.40x as fast at ≤ 3 % and 1.90x as fast at ≤ 8 % relative BLEU loss."
+    )
+    assert sentence(none) == (
+        "No valid pruned model of multi30k-ende test.2016 on single-board computer: Pi 4 loses 8 % of BLEU or less."
+    )
 
 
 def test_update_readme_replaces_only_what_is_between_the_markers(tmp_path: Path, results: Path) -> None:

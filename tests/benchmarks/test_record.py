@@ -13,9 +13,30 @@ from tprune.benchmarks import record
 from tprune.errors import ArtifactError, TpruneError
 
 CONTRACT = {
-    "schema", "experiment", "dataset", "split", "model", "seed", "engine", "engine_version", "precision", "threads",
-    "decode", "environment", "parameters", "size_bytes", "latency_ms", "baseline", "speedup", "bleu", "bleu_signature",
-    "chrf", "bleu_loss_percent", "bleu_loss_upper_percent", "made_by", "valid",
+    "schema",
+    "experiment",
+    "dataset",
+    "split",
+    "model",
+    "seed",
+    "engine",
+    "engine_version",
+    "precision",
+    "threads",
+    "decode",
+    "environment",
+    "parameters",
+    "size_bytes",
+    "latency_ms",
+    "baseline",
+    "speedup",
+    "bleu",
+    "bleu_signature",
+    "chrf",
+    "bleu_loss_percent",
+    "bleu_loss_upper_percent",
+    "made_by",
+    "valid",
 }
 
 
@@ -36,29 +57,55 @@ def test_round_trip_keeps_every_name_and_further_fields(tmp_path: Path) -> None:
 
 
 def test_what_was_not_measured_is_null(tmp_path: Path) -> None:
-    nothing = dict.fromkeys(("seed", "engine_version", "threads", "parameters", "size_bytes", "latency_ms", "baseline",
-                             "speedup", "bleu", "bleu_signature", "chrf", "bleu_loss_percent",
-                             "bleu_loss_upper_percent"))
+    nothing = dict.fromkeys(
+        (
+            "seed",
+            "engine_version",
+            "threads",
+            "parameters",
+            "size_bytes",
+            "latency_ms",
+            "baseline",
+            "speedup",
+            "bleu",
+            "bleu_signature",
+            "chrf",
+            "bleu_loss_percent",
+            "bleu_loss_upper_percent",
+        )
+    )
     record.write(tmp_path / "rows.json", [row(**nothing)])
     written = json.loads((tmp_path / "rows.json").read_text())[0]
     assert {name: written[name] for name in nothing} == nothing
 
 
-@pytest.mark.parametrize(("changes", "said"), [
-    ({"speedup": 0}, "row 1: speedup: Input should be greater than 0"),
-    ({"parameters": 0}, "row 1: parameters: Input should be greater than 0"),
-    ({"size_bytes": None, "latency_ms": {"p50": 20, "p90": 28, "samples": []}},
-     "row 1: latency_ms.samples: Tuple should have at least 1 item"),
-    ({"latency_ms": {"p50": 10.0, "p90": 28.0, "samples": [10.0, 20.0, 30.0]}},
-     "row 1: latency_ms: p50 10 and p90 28 are not the samples' 20 and 28"),
-    ({"baseline": None}, "row 1: speedup without baseline"),
-    ({"bleu_signature": None}, "row 1: bleu without bleu_signature"),
-    ({"decode": "beam 5"}, "row 1: decode: String should match pattern"),
-    ({"environment": {"kind": "laptop", "cpu": "x"}},
-     "row 1: environment.kind: Input should be 'phone', 'sbc', 'host-x86' or 'emulated-arm64'"),
-    ({"valid": {"ok": False, "reasons": []}}, "row 1: valid: ok has to be false exactly when there are reasons"),
-    ({"valid": {"ok": True, "reasons": ["hot"]}}, "row 1: valid: ok has to be false exactly when there are reasons"),
-])
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"speedup": 0}, "row 1: speedup: Input should be greater than 0"),
+        ({"parameters": 0}, "row 1: parameters: Input should be greater than 0"),
+        (
+            {"size_bytes": None, "latency_ms": {"p50": 20, "p90": 28, "samples": []}},
+            "row 1: latency_ms.samples: Tuple should have at least 1 item",
+        ),
+        (
+            {"latency_ms": {"p50": 10.0, "p90": 28.0, "samples": [10.0, 20.0, 30.0]}},
+            "row 1: latency_ms: p50 10 and p90 28 are not the samples' 20 and 28",
+        ),
+        ({"baseline": None}, "row 1: speedup without baseline"),
+        ({"bleu_signature": None}, "row 1: bleu without bleu_signature"),
+        ({"decode": "beam 5"}, "row 1: decode: String should match pattern"),
+        (
+            {"environment": {"kind": "laptop", "cpu": "x"}},
+            "row 1: environment.kind: Input should be 'phone', 'sbc', 'host-x86' or 'emulated-arm64'",
+        ),
+        ({"valid": {"ok": False, "reasons": []}}, "row 1: valid: ok has to be false exactly when there are reasons"),
+        (
+            {"valid": {"ok": True, "reasons": ["hot"]}},
+            "row 1: valid: ok has to be false exactly when there are reasons",
+        ),
+    ],
+)
 def test_rows_that_break_the_contract_are_refused(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ArtifactError) as caught:
         record.read(store(tmp_path / "rows.json", entry(**changes)))
@@ -71,15 +118,21 @@ def test_all_problems_come_in_one_error(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError) as caught:
         record.read(path)
     assert [problem.split(":")[:2] for problem in caught.value.problems] == [
-        ["row 1", " threads"], ["row 3", " model"], ["row 3", " engine"]]
+        ["row 1", " threads"],
+        ["row 3", " model"],
+        ["row 3", " engine"],
+    ]
 
 
-@pytest.mark.parametrize(("content", "said"), [
-    ('{"rows": []}', "not a result file · got dict · wanted a list of rows"),
-    ("[{", "not valid JSON"),
-    (json.dumps([entry(), entry(schema=2)]), "rows of an unknown schema · got 2 · wanted 1"),
-    ("[{}]", "rows of an unknown schema · got None · wanted 1"),
-])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"rows": []}', "not a result file · got dict · wanted a list of rows"),
+        ("[{", "not valid JSON"),
+        (json.dumps([entry(), entry(schema=2)]), "rows of an unknown schema · got 2 · wanted 1"),
+        ("[{}]", "rows of an unknown schema · got None · wanted 1"),
+    ],
+)
 def test_foreign_files_are_refused(tmp_path: Path, content: str, said: str) -> None:
     (tmp_path / "rows.json").write_text(content)
     with pytest.raises(ArtifactError) as caught:

@@ -16,23 +16,56 @@ from tprune.benchmarks.standings import planes
 from tprune.errors import InputError
 
 BROWSER, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
-FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1280,900")
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1280,900",
+)
 STAGES = {"encoder": 2.0, "decode": 18.0}
-ROWS = [row(latency_breakdown_ms=STAGES), pruned(1.2, 0.5), pruned(1.7, 2.0), pruned(1.9, 6.0),
-        row(environment=PHONE), pruned(1.4, 2.0, environment=PHONE),
-        pruned(7.77, 2.0, environment=EMULATED, model="emulated-model")]
-PLOTS = {"plot-pareto-multi30k-ende-test.2016", "plot-breakdown", "plot-widths", "plot-bssl", "plot-sensitivity",
-         "plot-training"}
-PICTURES = {"pareto-multi30k-ende-test.2016.png", "breakdown.png", "widths-small.png", "bssl.png", "sensitivity.png",
-            "training.png"}
+ROWS = [
+    row(latency_breakdown_ms=STAGES),
+    pruned(1.2, 0.5),
+    pruned(1.7, 2.0),
+    pruned(1.9, 6.0),
+    row(environment=PHONE),
+    pruned(1.4, 2.0, environment=PHONE),
+    pruned(7.77, 2.0, environment=EMULATED, model="emulated-model"),
+]
+PLOTS = {
+    "plot-pareto-multi30k-ende-test.2016",
+    "plot-breakdown",
+    "plot-widths",
+    "plot-bssl",
+    "plot-sensitivity",
+    "plot-training",
+}
+PICTURES = {
+    "pareto-multi30k-ende-test.2016.png",
+    "breakdown.png",
+    "widths-small.png",
+    "bssl.png",
+    "sensitivity.png",
+    "training.png",
+}
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_report(tmp_path_factory.mktemp("run") / "report", ROWS, title="A <run> & more", analysis=ANALYSIS,
-                        shapes=SHAPES, plans={"small": {"score": "shs", "keep": 0.5}},
-                        training={"dense": [(0, 7.0), (100, 3.0)]})
+    return write_report(
+        tmp_path_factory.mktemp("run") / "report",
+        ROWS,
+        title="A <run> & more",
+        analysis=ANALYSIS,
+        shapes=SHAPES,
+        plans={"small": {"score": "shs", "keep": 0.5}},
+        training={"dense": [(0, 7.0), (100, 3.0)]},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -62,11 +95,16 @@ def test_the_page_draws_every_plot_without_an_error_or_a_request(page: Path, bro
     browser.get(page.as_uri())
     drawn = browser.execute_script(
         "return [...document.querySelectorAll('.js-plotly-plot')].filter(p => p.querySelector('svg.main-svg'))"
-        ".map(p => p.id)")
+        ".map(p => p.id)"
+    )
     assert set(drawn) == PLOTS
     assert browser.get_log("browser") == []
-    requests = re.findall(r'"url":"((?:https?|wss?):[^"]+)"', "".join(
-        entry["message"] for entry in browser.get_log("performance") if "requestWillBeSent" in entry["message"]))
+    requests = re.findall(
+        r'"url":"((?:https?|wss?):[^"]+)"',
+        "".join(
+            entry["message"] for entry in browser.get_log("performance") if "requestWillBeSent" in entry["message"]
+        ),
+    )
     assert requests == []
     assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
     assert browser.title == "A <run> & more – tprune"
@@ -77,10 +115,13 @@ def test_the_page_tells_the_best_of_each_machine(page: Path, browser: Any) -> No
     cards = [element.text for element in browser.find_elements("css selector", ".card b")]
     assert cards == ["–", "1.40x", "1.40x", "1.20x", "1.70x", "1.90x"]
     assert [element.text for element in browser.find_elements("css selector", ".cards h3")] == [
-        "multi30k-ende test.2016 · phone: Pixel 8, Cortex-X3", "multi30k-ende test.2016 · host (x86): Xeon 8370C"]
+        "multi30k-ende test.2016 · phone: Pixel 8, Cortex-X3",
+        "multi30k-ende test.2016 · host (x86): Xeon 8370C",
+    ]
     shown, drawn = browser.execute_script(
         "return [document.body.innerText, JSON.stringify([...document.querySelectorAll('.js-plotly-plot')]"
-        ".map(plot => plot.data))]")
+        ".map(plot => plot.data))]"
+    )
     assert "emulated-model" in shown
     assert "7.77" not in shown + drawn
 
@@ -100,7 +141,8 @@ def test_one_trace_a_series_with_everything_on_hover() -> None:
     assert [trace.name for trace in points] == [series.name for series in plane.series]
     assert points[0].hovertext[2] == (
         "<b>half-1.7</b><br>onnxruntime fp32, 1 thread, greedy, host (x86): Xeon 8370C<br>5.00 M parameters<br>"
-        "latency p50 11.8 ms<br>speedup 1.70x (1.65–1.75)<br>BLEU 37.24<br>BLEU loss 2.0 % (≤ 2.6 %)")
+        "latency p50 11.8 ms<br>speedup 1.70x (1.65–1.75)<br>BLEU 37.24<br>BLEU loss 2.0 % (≤ 2.6 %)"
+    )
     assert list(points[0].text) == ["dense", "", "", ""]
     assert set(points[1].marker.symbol) == {"star"}
 

@@ -8,8 +8,15 @@ from tprune.benchmarks.standings import Point, Series, bars, headlines, machine,
 
 
 def test_one_series_for_each_engine_precision_threads_and_machine() -> None:
-    rows = [row(), pruned(1.5, 2), row(precision="int8"), row(threads=2), row(engine="executorch"),
-            row(environment=PHONE), pruned(1.5, 2, split="test.2017")]
+    rows = [
+        row(),
+        pruned(1.5, 2),
+        row(precision="int8"),
+        row(threads=2),
+        row(engine="executorch"),
+        row(environment=PHONE),
+        pruned(1.5, 2, split="test.2017"),
+    ]
     first, second = planes(rows)
     assert (first.dataset, first.split, second.split) == ("multi30k-ende", "test.2016", "test.2017")
     assert [series.name for series in first.series] == [
@@ -23,9 +30,16 @@ def test_one_series_for_each_engine_precision_threads_and_machine() -> None:
 
 
 def test_emulated_and_incomplete_rows_are_on_no_plane() -> None:
-    assert planes([pruned(1.5, 2, environment=EMULATED),
-                   row(model="half", speedup=None),
-                   row(bleu=None, bleu_signature=None, bleu_loss_percent=None, bleu_loss_upper_percent=None)]) == []
+    assert (
+        planes(
+            [
+                pruned(1.5, 2, environment=EMULATED),
+                row(model="half", speedup=None),
+                row(bleu=None, bleu_signature=None, bleu_loss_percent=None, bleu_loss_upper_percent=None),
+            ]
+        )
+        == []
+    )
 
 
 def test_a_dense_row_without_speedup_is_its_own_baseline() -> None:
@@ -44,19 +58,37 @@ def test_the_front_is_what_nothing_beats(values: list[tuple[int, int]]) -> None:
 
 
 def test_headlines_take_the_fastest_valid_model_within_each_limit() -> None:
-    rows = [row(), pruned(1.2, 0.9), pruned(1.1, -0.5), pruned(1.6, 2.9), pruned(1.9, 8.0), pruned(2.5, 8.1),
-            pruned(1.8, 1.0, valid={"ok": False, "reasons": ["hot"]}), pruned(1.7, 1.0, environment=EMULATED)]
+    rows = [
+        row(),
+        pruned(1.2, 0.9),
+        pruned(1.1, -0.5),
+        pruned(1.6, 2.9),
+        pruned(1.9, 8.0),
+        pruned(2.5, 8.1),
+        pruned(1.8, 1.0, valid={"ok": False, "reasons": ["hot"]}),
+        pruned(1.7, 1.0, environment=EMULATED),
+    ]
     (headline,) = headlines(rows)
     assert [(best.limit_percent, best.speedup, best.loss_percent) for best in headline.best] == [
-        (1, 1.2, 0.9), (3, 1.6, 2.9), (8, 1.9, 8.0)]
+        (1, 1.2, 0.9),
+        (3, 1.6, 2.9),
+        (8, 1.9, 8.0),
+    ]
 
 
 def test_seeds_are_averaged_before_the_best_is_chosen() -> None:
-    rows = [pruned(2.0, 0.5, model="lucky", seed=1), pruned(1.4, 3.5, model="lucky", seed=2),
-            pruned(1.5, 1.0, model="steady", seed=1), pruned(1.6, 1.0, model="steady", seed=2)]
+    rows = [
+        pruned(2.0, 0.5, model="lucky", seed=1),
+        pruned(1.4, 3.5, model="lucky", seed=2),
+        pruned(1.5, 1.0, model="steady", seed=1),
+        pruned(1.6, 1.0, model="steady", seed=2),
+    ]
     (headline,) = headlines(rows)
     assert [(best.limit_percent, best.row.model, best.seeds) for best in headline.best] == [
-        (1, "steady", 2), (3, "lucky", 2), (8, "lucky", 2)]
+        (1, "steady", 2),
+        (3, "lucky", 2),
+        (8, "lucky", 2),
+    ]
     assert headline.best[1].speedup == (2.0 + 1.4) / 2
     assert headline.best[1].loss_percent == (0.5 + 3.5) / 2
 
@@ -64,7 +96,9 @@ def test_seeds_are_averaged_before_the_best_is_chosen() -> None:
 def test_phones_and_hosts_never_share_a_headline() -> None:
     found = headlines([pruned(3.0, 0.5), pruned(1.3, 0.5, environment=PHONE)])
     assert [(headline.environment.kind, headline.best[0].speedup) for headline in found] == [
-        ("phone", 1.3), ("host-x86", 3.0)]
+        ("phone", 1.3),
+        ("host-x86", 3.0),
+    ]
 
 
 def test_a_machine_is_named_by_kind_first() -> None:
@@ -78,4 +112,5 @@ def test_stages_come_from_rows_that_have_them_and_never_from_emulation() -> None
     stages = {"encoder": 2.0, "decode": 18.0}
     found = bars([row(), row(latency_breakdown_ms=stages), row(latency_breakdown_ms=stages, environment=EMULATED)])
     assert [(bar.label, bar.stages_ms) for bar in found] == [
-        ("dense · onnxruntime fp32, 1 thread, greedy · host (x86)", stages)]
+        ("dense · onnxruntime fp32, 1 thread, greedy · host (x86)", stages)
+    ]

@@ -22,8 +22,10 @@ filled_line = st.lists(st.sampled_from(WORDS), min_size=1, max_size=12).map(" ".
 
 def corpus(sentences: int, errors: float) -> tuple[list[str], list[str]]:
     references = [" ".join(random.choices(WORDS, k=random.randint(5, 14))) for _ in range(sentences)]
-    hypotheses = [" ".join(random.choice(WORDS) if random.random() < errors else word for word in reference.split())
-                  for reference in references]
+    hypotheses = [
+        " ".join(random.choice(WORDS) if random.random() < errors else word for word in reference.split())
+        for reference in references
+    ]
     return hypotheses, references
 
 
@@ -52,8 +54,11 @@ def test_speedup_is_the_ratio_of_medians_with_an_interval_over_rounds() -> None:
 def test_speedup_interval_against_enumeration() -> None:
     baseline = np.array([[10.0, 11.0], [14.0, 13.0]])
     candidate = np.array([[5.0, 6.0], [9.0, 9.5]])
-    ratios = [by_hand.median([*baseline[i], *baseline[j]]) / by_hand.median([*candidate[i], *candidate[j]])
-              for i in range(2) for j in range(2)]
+    ratios = [
+        by_hand.median([*baseline[i], *baseline[j]]) / by_hand.median([*candidate[i], *candidate[j]])
+        for i in range(2)
+        for j in range(2)
+    ]
     found = stats.speedup(baseline, candidate, resamples=4000)
     assert found.lower == pytest.approx(min(ratios))
     assert found.upper == pytest.approx(max(ratios))
@@ -68,7 +73,8 @@ def test_unpaired_samples_are_refused() -> None:
     with pytest.raises(InputError) as caught:
         stats.speedup([[1.0, 2.0]], [[1.0]])
     assert "latency samples do not pair up · got shapes (1, 2) and (1, 1) · wanted the same rounds x sentences" in str(
-        caught.value)
+        caught.value
+    )
 
 
 def test_doubts() -> None:
@@ -100,14 +106,17 @@ def test_another_tokenizer() -> None:
     assert found == pytest.approx(sacrebleu.corpus_bleu(hypotheses, [references], tokenize="char").score, abs=1e-9)
 
 
-def loss_by_brute_force(dense: list[str], pruned: list[str], references: list[str],
-                        resamples: int, seed: int) -> NDArray[np.float64]:
+def loss_by_brute_force(
+    dense: list[str], pruned: list[str], references: list[str], resamples: int, seed: int
+) -> NDArray[np.float64]:
     generator = np.random.default_rng(seed)
     losses = []
     for _ in range(resamples):
         drawn = generator.integers(len(references), size=len(references))
-        before, after = (BLEU().corpus_score([lines[i] for i in drawn], [[references[i] for i in drawn]]).score
-                         for lines in (dense, pruned))
+        before, after = (
+            BLEU().corpus_score([lines[i] for i in drawn], [[references[i] for i in drawn]]).score
+            for lines in (dense, pruned)
+        )
         losses.append(100 * (before - after) / before)
     return np.array(losses)
 
@@ -115,8 +124,9 @@ def loss_by_brute_force(dense: list[str], pruned: list[str], references: list[st
 def test_bleu_loss_and_its_bound_against_brute_force() -> None:
     dense, references = corpus(40, 0.15)
     pruned = [random.choice([sentence, sentence.replace("the", "a")]) for sentence in dense]
-    found = stats.bleu_loss(stats.bleu_statistics(dense, references), stats.bleu_statistics(pruned, references),
-                            resamples=4000)
+    found = stats.bleu_loss(
+        stats.bleu_statistics(dense, references), stats.bleu_statistics(pruned, references), resamples=4000
+    )
     before, after = (sacrebleu.corpus_bleu(lines, [references]).score for lines in (dense, pruned))
     assert found.percent == pytest.approx(100 * (before - after) / before, abs=1e-9)
     slow = loss_by_brute_force(dense, pruned, references, resamples=250, seed=2)

@@ -46,7 +46,7 @@ def too_long(lengths: NDArray[np.int32], numbers: Sequence[int], max_tokens: int
         numbers: Line numbers of these n pairs.
         max_tokens: Longest side allowed.
     """
-    return [numbers[row] for row in np.flatnonzero(lengths.max(axis=1, initial=0) > max_tokens)]
+    return [numbers[row] for row in np.flatnonzero(lengths.max(axis=1, initial=0) > max_tokens).tolist()]
 
 
 def kept(split: Segments, found: Found) -> list[int]:

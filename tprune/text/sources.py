@@ -37,8 +37,20 @@ class Segments:
 
 
 def names(config: Text) -> list[str]:
-    """The splits to read, training first, each once."""
-    return list(dict.fromkeys((config.train, config.valid, *config.test)))
+    """The splits to read, training first, each once.
+
+    Raises:
+        InputError: Training text would be validation or test text too.
+    """
+    held_out = list(dict.fromkeys((config.valid, *config.test)))
+    if config.train in held_out:
+        raise InputError(
+            "the training split cannot be tested on",
+            where="text.train",
+            got=f"train = {config.train}, valid = {config.valid}, test = {', '.join(config.test)}",
+            fix="name other splits in text.valid and text.test",
+        )
+    return [config.train, *held_out]
 
 
 def read(config: Text) -> dict[str, Segments]:
@@ -54,8 +66,9 @@ def hashes(config: Text) -> dict[str, str]:
     """SHA-256 of each file the text is read from, by its name; empty for text that is not in files.
 
     Raises:
-        InputError: Files are missing or ambiguous.
+        InputError: Files are missing or ambiguous, or the splits are the same.
     """
+    names(config)
     if config.kind == "files":
         return {path.name: sha256(path) for pair in _files(config).values() for path in pair}
     folder = Path(config.dataset or "")
@@ -131,7 +144,7 @@ def _files(config: Text) -> dict[str, tuple[Path, Path]]:
             elif len(there) > 1:
                 problems.append(f"{' and '.join(path.name for path in there)}: only one may be there")
             elif not there[0].is_file():
-                problems.append(f"{there[0].name} is no file")
+                problems.append(f"{there[0].name} is a directory, not a file")
             else:
                 pair.append(there[0])
         if len(pair) == 2:
@@ -245,9 +258,10 @@ def _read_synthetic(config: Text) -> dict[str, Segments]:
             wanted="en, de",
             fix="leave these at their defaults, or set text.kind",
         )
+    train, *held_out = names(config)
     return {
         name: Segments([pair.source for pair in pairs], [pair.target for pair in pairs])
-        for name, pairs in synthetic.splits(config.sentences, config.seed, names(config)).items()
+        for name, pairs in synthetic.splits(config.sentences, config.seed, train, held_out).items()
     }
 
 

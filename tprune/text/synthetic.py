@@ -9,6 +9,7 @@ one translation.
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from tprune.text.lexicon import (
     INTRANSITIVE,
@@ -73,26 +74,29 @@ BE = {"ich": "bin", "du": "bist", "er": "ist", "wir": "sind"}
 PREPOSITIONS = (("in", "in"), ("behind", "hinter"), ("near", "bei"), ("with", "mit"))
 
 
-def splits(sentences: int, seed: int, names: Sequence[str]) -> dict[str, list[Pair]]:
+def splits(sentences: int, seed: int, train: str, held_out: Sequence[str]) -> dict[str, list[Pair]]:
     """Unique sentences; no split shares one with another, on either side.
 
     Args:
-        sentences: Pairs of the split "train"; every other one has 500.
+        sentences: Pairs of the training split; the others do not depend on it.
         seed: Of the draw; the same seed gives the same text on every machine.
-        names: The splits.
+        train: Name of the training split.
+        held_out: Names of the others, of 500 pairs each.
     """
     stream = _unique(random.Random(seed))
-    held_out = {name: [next(stream) for _ in range(HELD_OUT)] for name in names if name != "train"}
-    return {name: held_out[name] if name in held_out else [next(stream) for _ in range(sentences)] for name in names}
+    others = {name: list(islice(stream, HELD_OUT)) for name in held_out}
+    return {train: list(islice(stream, sentences)), **others}
 
 
 def _unique(rng: random.Random) -> Iterator[Pair]:
-    seen: set[str] = set()
+    sources: set[str] = set()
+    targets: set[str] = set()
     while True:
         english, german = rng.choice(PATTERNS)(rng)
         english, german = english[:1].upper() + english[1:], german[:1].upper() + german[1:]
-        if english not in seen and german not in seen:
-            seen |= {english, german}
+        if english not in sources and german not in targets:
+            sources.add(english)
+            targets.add(german)
             yield Pair(english, german)
 
 

@@ -6,6 +6,7 @@ the decoder as in Marian, 1 `</s>`, 2 `<unk>`, then 256 bytes, then the pieces.
 """
 
 import io
+import json
 import shutil
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
@@ -25,19 +26,6 @@ CHUNK = 10_000  # sentences encoded at a time
 Side = Literal["source", "target"]
 
 
-FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "*.spm",
-    "*.model",
-)
-
-
 class Tokenizer:
     """A Hugging Face tokenizer with two sides.
 
@@ -55,31 +43,25 @@ class Tokenizer:
 
     def __init__(self, backend: Any) -> None:
         self.backend = backend
-        if backend.pad_token_id is None or backend.eos_token_id is None:
+        sample: list[int] = backend(text_target=["a"])["input_ids"][0]
+        if backend.pad_token_id is None or backend.eos_token_id not in sample:
             raise InputError(
-                "tokenizer without padding or end of sentence",
+                "not the tokenizer of a translation model",
                 where=backend.name_or_path or None,
-                got=f"pad {backend.pad_token}, eos {backend.eos_token}",
-                fix="give the tokenizer of a translation model",
+                got=f"pad {backend.pad_token}, eos {backend.eos_token}, a sentence {sample}",
+                wanted="padding, and every sentence closed by the end of sentence",
+                fix="give the folder of a translation model",
             )
         self.pad_id = int(backend.pad_token_id)
         self.eos_id = int(backend.eos_token_id)
-        self.vocabulary_size = len(backend)
-        sample: list[int] = backend(text_target=["a"])["input_ids"][0]
-        if self.eos_id not in sample:
-            raise InputError(
-                "tokenizer does not end a sentence",
-                where=backend.name_or_path or None,
-                got=sample,
-                wanted=f"{backend.eos_token} ({self.eos_id}) at the end",
-                fix="give the tokenizer of a translation model",
-            )
+        self._hidden = {*backend.all_special_ids, *_codes(backend).values()}
+        self.vocabulary_size = 1 + max(len(backend) - 1, *self._hidden)  # M2M100 does not count its languages
         behind = sample[-1]  # mBART writes the language behind </s> and starts the decoder with it
         family = type(backend).__name__.removesuffix("Fast")
         self.decoder_start_id = (
             behind if behind != self.eos_id else self.eos_id if family in STARTS_WITH_EOS else self.pad_id
         )
-        self.forced_first_id = sample[0] if sample[0] in backend.all_special_ids else None
+        self.forced_first_id = sample[0] if sample[0] in self._hidden else None
 
     def encode(self, sentences: Sequence[str], *, side: Side = "source") -> list[list[int]]:
         """Token ids of each sentence; targets always end in `eos_id`."""
@@ -97,7 +79,7 @@ class Tokenizer:
         """Text of each sequence of target ids, without special tokens."""
         return [
             self.backend.decode(
-                [int(token) for token in row], skip_special_tokens=True, clean_up_tokenization_spaces=False
+                [token for token in map(int, row) if token not in self._hidden], clean_up_tokenization_spaces=False
             ).strip()
             for row in ids
         ]
@@ -172,8 +154,15 @@ def train(sentences: Iterable[str], *, kind: Literal["unigram", "bpe"], vocabula
             wanted=f"at least {len(FIXED) + 2 * min(alphabet, 128)}",
             fix="set text.vocabulary higher: 259 ids are special tokens and bytes",
         )
-    model = TRAINERS[kind](text, room, alphabet)
-    # the fixed pieces are spelled with <: isolated, no text can spell one of them
+    try:
+        model = TRAINERS[kind](text, room, alphabet)
+    except RuntimeError as error:  # SentencePiece: the signs that must have a piece are more than the pieces
+        raise InputError(
+            "vocabulary too small for the text",
+            where="text.vocabulary",
+            got=f"{vocabulary} ({str(error).rpartition('] ')[2]})",
+            fix="set text.vocabulary higher",
+        ) from None
     model.normalizer = normalizers.NFC()
     model.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace()])
     model.post_processor = processors.TemplateProcessing(single=f"$A {EOS}", special_tokens=[(EOS, FIXED.index(EOS))])
@@ -188,6 +177,19 @@ def train(sentences: Iterable[str], *, kind: Literal["unigram", "bpe"], vocabula
             clean_up_tokenization_spaces=False,
         )
     )
+
+
+def files(folder: Path) -> list[str]:
+    """Names of the files in a folder that make up a tokenizer."""
+    return sorted({file.name for pattern in FILES for file in folder.glob(pattern) if file.is_file()})
+
+
+def copy_files(source: Path, target: Path) -> list[str]:
+    """Copy a tokenizer's files as they are; gives their names."""
+    names = files(source)
+    for name in names:
+        shutil.copyfile(source / name, target / name)
+    return names
 
 
 def _unigram(text: Sequence[str], room: int, alphabet: int) -> Any:
@@ -224,6 +226,7 @@ def _unigram(text: Sequence[str], room: int, alphabet: int) -> Any:
             [(piece.piece, piece.score) for piece in learned.pieces], unk_id=FIXED.index(UNK), byte_fallback=True
         )
     )
+    # the fixed pieces begin with <: as < stands by itself, no text can spell one of them
     model.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Metaspace(), pre_tokenizers.Split(Regex("<"), "isolated")]
     )
@@ -242,7 +245,7 @@ def _bpe(text: Sequence[str], room: int, alphabet: int) -> Any:
         show_progress=False,
     )
     model.train_from_iterator(text, trainer)
-    learned = _state(model)
+    learned = json.loads(model.to_str())["model"]
     pieces = sorted(learned["vocab"], key=learned["vocab"].__getitem__)
     vocabulary = {piece: index for index, piece in enumerate((*FIXED, *pieces))}
     merges = [tuple(merge) for merge in learned["merges"]]
@@ -250,32 +253,30 @@ def _bpe(text: Sequence[str], room: int, alphabet: int) -> Any:
     return model
 
 
-def _state(model: Any) -> dict[str, Any]:
-    import json
-
-    return json.loads(model.to_str())["model"]  # type: ignore[no-any-return]
-
-
 def _language(backend: Any, language: str | None, where: Path) -> str:
     """The tokenizer's own code for a language given as `de`, `de_DE` or `deu_Latn`."""
-    known = set(backend.get_vocab()) | set(getattr(backend, "lang_code_to_id", ()))
-    if language is not None:
-        if language in known:
-            return language
-        found = [
-            code for code in sorted(known) if code.startswith(f"{language}_") and code in backend.all_special_tokens
-        ]
-        if len(found) == 1:
-            return found[0]
-        if ISO_639_3.get(language) in known:
-            return ISO_639_3[language]
-    raise InputError(
-        "the tokenizer does not know the language",
-        where=where,
-        got=language,
-        wanted="a code of this tokenizer, such as eng_Latn (NLLB), en_XX (mBART) or en (M2M100)",
-        fix="set text.source and text.target to its codes",
-    )
+    codes = _codes(backend)
+    meant = [code for code in codes if language and (code == language or code.startswith(f"{language}_"))]
+    if not meant and NLLB.get(str(language)) in codes:
+        meant = [NLLB[str(language)]]
+    if len(meant) != 1:
+        raise InputError(
+            "the tokenizer does not know the language",
+            where=where,
+            got=language,
+            wanted=", ".join(meant or sorted(codes)[:5]) + " …",
+            fix="set text.source and text.target to codes of this tokenizer",
+        )
+    return meant[0]
+
+
+def _codes(backend: Any) -> dict[str, int]:
+    """A multilingual tokenizer's languages and their tokens' ids; NLLB's keeps them among its special tokens."""
+    if not hasattr(backend, "src_lang"):
+        return {}
+    tokens = [token for token in backend.all_special_tokens if token[0].isalpha()]
+    named: dict[str, int] | None = getattr(backend, "lang_code_to_id", None)
+    return named or dict(zip(tokens, backend.convert_tokens_to_ids(tokens), strict=True))
 
 
 Train = Callable[[Sequence[str], int, int], Any]
@@ -283,32 +284,17 @@ TRAINERS: dict[str, Train] = {"unigram": _unigram, "bpe": _bpe}
 
 STARTS_WITH_EOS = frozenset({"BartTokenizer", "MBart50Tokenizer", "M2M100Tokenizer", "NllbTokenizer"})
 
-ISO_639_3 = {
-    "ar": "arb_Arab",
-    "cs": "ces_Latn",
-    "de": "deu_Latn",
-    "en": "eng_Latn",
-    "es": "spa_Latn",
-    "fr": "fra_Latn",
-    "hi": "hin_Deva",
-    "it": "ita_Latn",
-    "ja": "jpn_Jpan",
-    "ko": "kor_Hang",
-    "nl": "nld_Latn",
-    "pl": "pol_Latn",
-    "pt": "por_Latn",
-    "ru": "rus_Cyrl",
-    "sv": "swe_Latn",
-    "tr": "tur_Latn",
-    "uk": "ukr_Cyrl",
-    "zh": "zho_Hans",
-}
+FILES = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.json", "target_vocab.json", "vocab.txt", "merges.txt", "*.spm", "*.model"),
+)
+
+NLLB = dict(
+    entry.split()
+    for entry in (
+        *("ar arb_Arab", "cs ces_Latn", "de deu_Latn", "en eng_Latn", "es spa_Latn", "fr fra_Latn", "hi hin_Deva"),
+        *("it ita_Latn", "ja jpn_Jpan", "ko kor_Hang", "nl nld_Latn", "pl pol_Latn", "pt por_Latn", "ru rus_Cyrl"),
+        *("sv swe_Latn", "tr tur_Latn", "uk ukr_Cyrl", "zh zho_Hans"),
+    )
+)
 """NLLB's codes for the two-letter codes that file names carry."""
-
-
-def copy_files(source: Path, target: Path) -> list[str]:
-    """Copy a tokenizer's files as they are; gives their names."""
-    names = sorted({file.name for pattern in FILES for file in source.glob(pattern)})
-    for name in names:
-        shutil.copyfile(source / name, target / name)
-    return names
