@@ -2,7 +2,8 @@
 
 The payload is written to `<out>.partial`, hashed, and renamed, so that a kill at any moment
 leaves either the old artifact or the new one. A `.partial` made from the same inputs is
-continued, any other is discarded.
+continued, any other is discarded. No name can be exchanged for another in one step everywhere, so
+a kill between the renames is put right by whoever looks for the artifact next.
 """
 
 import errno
@@ -80,6 +81,7 @@ def create(
         MachineError: The disk is full.
     """
     parents = parents or {}
+    _settle(out)
     _refuse_to_overwrite(out, force)
     partial = out.with_name(out.name + ".partial")
     inputs = {"fingerprint": fingerprint(kind, config, parents)}
@@ -93,11 +95,12 @@ def create(
             (partial / SCRATCH).mkdir(parents=True, exist_ok=True)
             write_json(partial / SCRATCH / INPUTS, inputs)
             yield partial
-            shutil.rmtree(partial / SCRATCH)
             write_json(partial / MANIFEST, _manifest(partial, kind, config, parents))
             _replace(partial, out)
         except BaseException:
             scratch = partial / SCRATCH
+            if (partial / MANIFEST).exists():
+                raise  # complete: `_settle` gives it its name
             if not scratch.exists() or [entry.name for entry in scratch.iterdir()] in ([], [INPUTS]):
                 shutil.rmtree(partial, ignore_errors=True)
             raise
@@ -114,6 +117,7 @@ def read(path: Path, kind: str | None = None, *, verify: bool = True) -> Artifac
     Raises:
         ArtifactError: Missing, no manifest, unknown schema, another kind, or damaged files.
     """
+    _settle(path)
     if not path.exists():
         raise ArtifactError("no such artifact", where=path, fix="check the path, or make it with `tprune run`")
     manifest = _read_manifest(path)
@@ -137,6 +141,7 @@ def read(path: Path, kind: str | None = None, *, verify: bool = True) -> Artifac
 
 def is_current(path: Path, expected_fingerprint: str) -> bool:
     """Whether a finished, undamaged artifact made from these very inputs lies at `path`."""
+    _settle(path)
     if not path.exists():
         return False
     return read(path).fingerprint == expected_fingerprint
@@ -144,9 +149,14 @@ def is_current(path: Path, expected_fingerprint: str) -> bool:
 
 def write_json(path: Path, value: object) -> None:
     """Write `value` as indented JSON through a temporary file, so that it is whole or absent."""
+    text = json.dumps(value, indent=1, ensure_ascii=False, sort_keys=False) + "\n"
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False, sort_keys=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def read_json(path: Path) -> Any:
@@ -187,7 +197,8 @@ def sha256(path: Path) -> str:
 
 
 def _manifest(root: Path, kind: str, config: Mapping[str, Any], parents: Mapping[str, Artifact]) -> dict[str, Any]:
-    files = sorted(path for path in root.rglob("*") if path.is_file())
+    scratch = root / SCRATCH  # still there, so that a kill while hashing costs nothing
+    files = sorted(path for path in root.rglob("*") if path.is_file() and scratch not in path.parents)
     return {
         "schema": SCHEMA,
         "kind": kind,
@@ -256,12 +267,30 @@ def _refuse_to_overwrite(out: Path, force: bool) -> None:
 
 
 def _replace(partial: Path, out: Path) -> None:
-    old = out.with_name(out.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
+    """Give a partial directory that has its manifest the artifact's name."""
+    shutil.rmtree(partial / SCRATCH, ignore_errors=True)
+    replaced = _replaced(out)
     if out.exists():
-        out.rename(old)
+        shutil.rmtree(replaced, ignore_errors=True)
+        out.rename(replaced)
     partial.rename(out)
-    shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _settle(out: Path) -> None:
+    """Finish a kill in the middle of `_replace`: with the new artifact, else with the old one."""
+    if out.exists():
+        return
+    partial = out.with_name(out.name + ".partial")
+    if (partial / MANIFEST).exists():
+        _replace(partial, out)
+    elif _replaced(out).exists():
+        _replaced(out).rename(out)
+
+
+def _replaced(out: Path) -> Path:
+    """Where the old artifact waits while the new one takes its name; no name a user would give a backup."""
+    return out.with_name(f".{out.name}.replaced")
 
 
 def _remove(path: Path) -> None:
