@@ -22,7 +22,8 @@ RECIPES = Path(__file__).parent / "recipes"
 class Section(BaseModel):
     """A part of the tree: immutable, and nothing unknown gets in."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # JSON, and so a manifest, has no infinity
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Text(Section):
