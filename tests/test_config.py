@@ -1,0 +1,183 @@
+"""Recipes and overrides: what is accepted, and every problem in one readable error."""
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from tprune import config
+from tprune.config import RECIPES, Config, Learn, Target, load, resolved
+from tprune.errors import InputError
+
+SHIPPED = sorted(RECIPES.glob("*.toml"))
+FIX = "correct these keys; tprune/config.py lists all of them"
+
+
+def recipe(folder: Path, text: str, name: str = "mine.toml") -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def refusal(*arguments: Any) -> InputError:
+    with pytest.raises(InputError) as caught:
+        load(*arguments)
+    return caught.value
+
+
+def test_the_shipped_recipes_are_there() -> None:
+    assert {"quickstart", "multi30k"} <= {path.stem for path in SHIPPED}
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_shipped_recipe_loads(path: Path) -> None:
+    by_name, by_path = load(path.stem), load(path)
+    assert by_name == by_path
+    assert by_name.name == path.stem
+    # a recipe holds only what differs: every value in it is one, and is not the default
+    for key, value in leaves(tomllib.loads(path.read_text())):
+        if key[0] != "targets":
+            assert value_at(resolved(by_name), key) == value
+
+
+def leaves(tree: dict[str, Any], prefix: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
+    found = []
+    for key, value in tree.items():
+        found += leaves(value, (*prefix, key)) if isinstance(value, dict) else [((*prefix, key), value)]
+    return found
+
+
+def value_at(tree: Any, key: tuple[str, ...]) -> Any:
+    for part in key:
+        tree = tree[part]
+    return tree
+
+
+def test_a_recipe_is_laid_over_the_defaults(tmp_path: Path) -> None:
+    found = load(recipe(tmp_path, "[recover]\nsteps = 7\n[analyze.learn]\nseed = 9\n[[targets]]\nname = 'x'\n"))
+    defaults = Config(name="mine")
+    assert found.recover == defaults.recover.model_copy(update={"steps": 7})
+    assert found.recover.distill == 0.5  # recovery's own default, not that of every training
+    assert found.analyze.learn == defaults.analyze.learn.model_copy(update={"seed": 9})
+    assert found.targets == (Target(name="x"),)
+    assert (found.learn, found.bench, found.name) == (defaults.learn, defaults.bench, "mine")
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [
+        ("learn.steps=500", "learn.steps", 500),
+        ("learn.learning_rate=3e-4", "learn.learning_rate", 3e-4),
+        ("learn.schedule=cosine", "learn.schedule", "cosine"),
+        ('learn.schedule="cosine"', "learn.schedule", "cosine"),
+        ("analyze.learn.steps=3", "analyze.learn.steps", 3),
+        ("shs.penalty.weight=0.5", "shs.penalty.weight", 0.5),
+        ('text.test=["a", "b"]', "text.test", ["a", "b"]),
+        ("text.folder=/data/my corpus", "text.folder", "/data/my corpus"),
+        ("text.folder=a=b", "text.folder", "a=b"),
+        ("bench.threads=[4]", "bench.threads", [4]),
+        ("name=other", "name", "other"),
+        ("learn.dropout=0.25", "learn.dropout", 0.25),
+    ],
+)
+def test_overrides(tmp_path: Path, override: str, key: str, value: object) -> None:
+    path = recipe(tmp_path, "[learn]\nsteps = 1\n")
+    found = resolved(load(path, [override]))
+    assert value_at(found, tuple(key.split("."))) == value
+    untouched = dict(leaves(resolved(load(path))))
+    changed = {name for name, entry in leaves(found) if untouched[name] != entry}
+    assert changed == {tuple(key.split("."))}
+
+
+def test_the_last_override_wins(tmp_path: Path) -> None:
+    path = recipe(tmp_path, "")
+    assert load(path, ["learn.steps=1", "learn.steps=2"]).learn.steps == 2
+
+
+def test_all_problems_in_one_error(tmp_path: Path) -> None:
+    text = """
+    [learn]
+    stepps = 5
+    learning_rate = -1
+    schedule = "fast"
+    [model]
+    heads = "many"
+    [[targets]]
+    keep = 1.5
+    [optimizer]
+    name = "sgd"
+    """
+    path = recipe(tmp_path, text)
+    error = refusal(path, ["bench.rounds=0", "learn.steps=2.5"])
+    assert set(error.problems) == {
+        "unknown key learn.stepps",
+        "learn.learning_rate: input should be greater than 0 (got -1)",
+        "learn.schedule: input should be 'inverse_sqrt', 'linear', 'cosine' or 'constant' (got 'fast')",
+        "model.heads: input should be a valid integer, unable to parse string as an integer (got 'many')",
+        "targets.0.name: field required (got {'keep': 1.5})",
+        "targets.0.keep: input should be less than or equal to 1 (got 1.5)",
+        "unknown key optimizer",
+        "bench.rounds: input should be greater than 0 (got 0)",
+        "learn.steps: input should be a valid integer, got a number with a fractional part (got 2.5)",
+    }
+    assert str(error) == f"{path}: the recipe does not fit · {'; '.join(error.problems)} · {FIX}"
+
+
+@pytest.mark.parametrize(
+    ("override", "problem"),
+    [
+        ("learn=5", "learn: input should be a valid dictionary or instance of Learn (got 5)"),
+        ("learning.rate=5", "unknown key learning"),
+        ("text.kind=web", "text.kind: input should be 'synthetic', 'files' or 'dataset' (got 'web')"),
+        ("text.vocabulary=8", "text.vocabulary: input should be greater than or equal to 32 (got 8)"),
+        ("name=a/b", "name: string should match pattern '^[A-Za-z0-9][A-Za-z0-9._-]*$' (got 'a/b')"),
+        ("learn.learning_rate=nan", "learn.learning_rate: input should be a finite number (got nan)"),
+        ("learn.clip=inf", "learn.clip: input should be a finite number (got inf)"),
+        ("learn.steps=", "learn.steps: input should be a valid integer, unable to parse string as an integer (got '')"),
+    ],
+)
+def test_values_that_do_not_fit(tmp_path: Path, override: str, problem: str) -> None:
+    assert list(refusal(recipe(tmp_path, ""), [override]).problems) == [problem]
+
+
+def test_malformed_overrides(tmp_path: Path) -> None:
+    path = recipe(tmp_path, "[learn]\nsteps = 3\n")
+    wanted = "wanted section.key=value · write for example --set learn.steps=500"
+    for override in ("learn.steps", "=5"):
+        assert str(refusal(path, [override])) == f"--set {override}: override without a value · {wanted}"
+    assert str(refusal(path, ["learn.steps.more=5"])) == (
+        "--set learn.steps.more=5: no such section · got steps · tprune/config.py lists all keys"
+    )
+
+
+def test_recipes_that_are_no_recipes(tmp_path: Path) -> None:
+    names = " | ".join(path.stem for path in SHIPPED)
+    assert str(refusal("quickstrat")) == (
+        f"quickstrat: no such recipe · wanted {names} or a .toml file · give one of these names or the path of a file"
+    )
+    assert "no such recipe" in str(refusal(tmp_path))
+    broken = recipe(tmp_path, "[learn\n")
+    assert str(refusal(broken)).startswith(f"{broken}: not valid TOML · got ")
+    broken.write_bytes(b"name = '\xff'")
+    assert str(refusal(broken)).endswith("· correct the recipe")
+
+
+def test_defaults_and_flags() -> None:
+    assert config.defaults() == Config(name="defaults")
+    assert config.defaults(["learn.steps=3"]).learn == Learn(steps=3)
+    assert config.target(name="x", keep=0.3) == Target(name="x", keep=0.3)
+    with pytest.raises(InputError) as caught:
+        config.target(name="x", keep=0, planer="global")
+    assert str(caught.value) == (
+        "these flags do not fit · keep: input should be greater than 0 (got 0); unknown key planer · correct them"
+    )
+
+
+def test_settings_are_immutable_and_survive_json() -> None:
+    settings = load("quickstart")
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.learn.steps = 1  # type: ignore[misc]
+    assert Config.model_validate(json.loads(json.dumps(resolved(settings)))) == settings
