@@ -20,7 +20,7 @@ from tprune.sparsity import lines, plan, surgery
 PRE, POST = config(), config(norm="post", final_norm=False, embedding_norm=True, positions="learned")
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_prune_equals_mask_for_every_plan(data: st.DataObject) -> None:
     shapes = data.draw(configs())
