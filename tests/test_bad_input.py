@@ -102,96 +102,95 @@ def test_unknown_recipe(refused: Refused, tmp_path: Path) -> None:
     assert "quickstart" in line
 
 
-class TestArtifacts:
-    """One corpus, an untrained model and a plan; each test damages a copy."""
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One corpus and two untrained models; each test damages a copy."""
+    from tprune import config, stages
 
-    @pytest.fixture(scope="class")
-    def made(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        from tprune import config, stages
+    folder = tmp_path_factory.mktemp("made")
+    recipe = config.load(mini_recipe(folder, steps="2", checkpoint_every="2", sentences="150"))
+    corpus = stages.corpus(folder / "corpus", recipe.text).make(False)
+    stages.train(folder / "dense", corpus, recipe.model, recipe.learn, None).make(False)
+    wider = recipe.model.model_copy(update={"ffn": 64})
+    stages.train(folder / "other", corpus, wider, recipe.learn, None).make(False)
+    return folder
 
-        folder = tmp_path_factory.mktemp("made")
-        recipe = config.load(mini_recipe(folder, steps="2", checkpoint_every="2", sentences="150"))
-        corpus = stages.corpus(folder / "corpus", recipe.text).make(False)
-        stages.train(folder / "dense", corpus, recipe.model, recipe.learn, None).make(False)
-        wider = recipe.model.model_copy(update={"ffn": 64})
-        stages.train(folder / "other", corpus, wider, recipe.learn, None).make(False)
-        return folder
 
-    @pytest.fixture
-    def copies(self, made: Path, tmp_path: Path) -> Path:
-        shutil.copytree(made, tmp_path / "made")
-        return tmp_path / "made"
+@pytest.fixture
+def copies(made: Path, tmp_path: Path) -> Path:
+    shutil.copytree(made, tmp_path / "made")
+    return tmp_path / "made"
 
-    def test_corrupt_manifest(self, copies: Path, refused: Refused, tmp_path: Path) -> None:
-        manifest = copies / "dense" / "manifest.json"
-        manifest.write_text(manifest.read_text()[:200])
-        line = refused(
-            "prune", copies / "dense", "--flops", "0.95", "--out", tmp_path / "small", out=tmp_path / "small"
-        )
-        assert "not valid JSON" in line
-        assert "manifest.json" in line
 
-    def test_truncated_weights(self, copies: Path, refused: Refused, tmp_path: Path) -> None:
-        weights = copies / "dense" / "model.safetensors"
-        os.truncate(weights, weights.stat().st_size // 2)
-        line = refused(
-            "prune", copies / "dense", "--flops", "0.95", "--out", tmp_path / "small", out=tmp_path / "small"
-        )
-        assert "model.safetensors" in line
-        assert "delete the directory and make it again" in line
+def test_corrupt_manifest(copies: Path, refused: Refused, tmp_path: Path) -> None:
+    manifest = copies / "dense" / "manifest.json"
+    manifest.write_text(manifest.read_text()[:200])
+    line = refused("prune", copies / "dense", "--flops", "0.95", "--out", tmp_path / "small", out=tmp_path / "small")
+    assert "not valid JSON" in line
+    assert "manifest.json" in line
 
-    def test_a_plan_for_another_model(
-        self, copies: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-    ) -> None:
-        assert tprune(monkeypatch, "prune", copies / "other", "--flops", "0.95", "--out", tmp_path / "a") == 0
-        line = refused(
-            "prune",
-            copies / "dense",
-            "--plan",
-            tmp_path / "a.plan",
-            "--out",
-            tmp_path / "small",
-            out=tmp_path / "small",
-        )
-        assert "made for another model" in line
 
-    def test_a_budget_that_cannot_be_met(self, copies: Path, refused: Refused, tmp_path: Path) -> None:
-        line = refused(
-            "prune", copies / "dense", "--flops", "0.01", "--out", tmp_path / "small", out=tmp_path / "small"
-        )
-        assert "wanted at least 0." in line
+def test_truncated_weights(copies: Path, refused: Refused, tmp_path: Path) -> None:
+    weights = copies / "dense" / "model.safetensors"
+    os.truncate(weights, weights.stat().st_size // 2)
+    line = refused("prune", copies / "dense", "--flops", "0.95", "--out", tmp_path / "small", out=tmp_path / "small")
+    assert "model.safetensors" in line
+    assert "delete the directory and make it again" in line
 
-    def test_no_budget(self, copies: Path, refused: Refused, tmp_path: Path) -> None:
-        line = refused("prune", copies / "dense", "--out", tmp_path / "small", out=tmp_path / "small")
-        assert "--parameters, --flops or --threshold" in line
 
-    def test_another_kind_of_artifact(self, copies: Path, refused: Refused, tmp_path: Path) -> None:
-        line = refused(
-            "prune", copies / "corpus", "--flops", "0.9", "--out", tmp_path / "small", out=tmp_path / "small"
-        )
-        assert "got corpus" in line
-        assert "wanted model" in line
+def test_a_plan_for_another_model(
+    copies: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert tprune(monkeypatch, "prune", copies / "other", "--flops", "0.95", "--out", tmp_path / "a") == 0
+    line = refused(
+        "prune",
+        copies / "dense",
+        "--plan",
+        tmp_path / "a.plan",
+        "--out",
+        tmp_path / "small",
+        out=tmp_path / "small",
+    )
+    assert "made for another model" in line
 
-    def test_nothing_is_overwritten_without_force(self, copies: Path, refused: Refused, tmp_path: Path) -> None:
-        before = json.loads((copies / "dense" / "manifest.json").read_text())
-        line = refused("train", copies / "corpus", "--out", copies / "dense", "--set", "learn.steps=1")
-        assert "--force" in line
-        assert json.loads((copies / "dense" / "manifest.json").read_text()) == before
 
-    def test_a_full_disk(self, copies: Path, refused: Refused, tmp_path: Path) -> None:
-        small = tmp_path / "disk"
-        small.mkdir()
-        mounted = (
-            subprocess.run(
-                ["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", small], check=False, capture_output=True
-            ).returncode
-            == 0
-        )
-        if not mounted:
-            pytest.skip("skipped, needs the right to mount a tmpfs")
-        try:
-            out = small / "run" / "small"
-            line = refused("prune", copies / "dense", "--flops", "0.95", "--out", out, out=out)
-            assert "no space left on the disk" in line
-        finally:
-            subprocess.run(["umount", small], check=True)
+def test_a_budget_that_cannot_be_met(copies: Path, refused: Refused, tmp_path: Path) -> None:
+    line = refused("prune", copies / "dense", "--flops", "0.01", "--out", tmp_path / "small", out=tmp_path / "small")
+    assert "wanted at least 0." in line
+
+
+def test_no_budget(copies: Path, refused: Refused, tmp_path: Path) -> None:
+    line = refused("prune", copies / "dense", "--out", tmp_path / "small", out=tmp_path / "small")
+    assert "--parameters, --flops or --threshold" in line
+
+
+def test_another_kind_of_artifact(copies: Path, refused: Refused, tmp_path: Path) -> None:
+    line = refused("prune", copies / "corpus", "--flops", "0.9", "--out", tmp_path / "small", out=tmp_path / "small")
+    assert "got corpus" in line
+    assert "wanted model" in line
+
+
+def test_nothing_is_overwritten_without_force(copies: Path, refused: Refused, tmp_path: Path) -> None:
+    before = json.loads((copies / "dense" / "manifest.json").read_text())
+    line = refused("train", copies / "corpus", "--out", copies / "dense", "--set", "learn.steps=1")
+    assert "--force" in line
+    assert json.loads((copies / "dense" / "manifest.json").read_text()) == before
+
+
+def test_a_full_disk(copies: Path, refused: Refused, tmp_path: Path) -> None:
+    small = tmp_path / "disk"
+    small.mkdir()
+    mounted = (
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", small], check=False, capture_output=True
+        ).returncode
+        == 0
+    )
+    if not mounted:
+        pytest.skip("skipped, needs the right to mount a tmpfs")
+    try:
+        out = small / "run" / "small"
+        line = refused("prune", copies / "dense", "--flops", "0.95", "--out", out, out=out)
+        assert "no space left on the disk" in line
+    finally:
+        subprocess.run(["umount", small], check=True)

@@ -1,0 +1,87 @@
+"""What the SHS penalty costs: time of a training step with it over a step without it, in turn.
+
+Run as `python -m tprune.benchmarks.training_cost MODEL CORPUS OUT.json`.
+"""
+
+import sys
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+
+from tprune import artifact
+from tprune.benchmarks import record, stats
+from tprune.learn.batches import TokenBatches, collate
+from tprune.learn.trainer import smoothed_cross_entropy
+from tprune.model import checkpoint
+from tprune.provenance import made_by
+from tprune.sparsity import lines
+from tprune.sparsity.penalties import Decoupled
+from tprune.text.corpus import open_corpus
+
+ROUNDS, STEPS, WARMUP = 10, 4, 1  # rounds of STEPS plain and STEPS penalized steps
+BATCH_TOKENS, LEARNING_RATE = 4096, 1e-4
+
+
+def measure(model_dir: Path, corpus_dir: Path) -> dict[str, object]:
+    """Time plain and penalized steps in turn: A B, B A, …
+
+    Returns:
+        The ratio of median step times with its 95 % interval, and the raw samples in ms.
+    """
+    model = checkpoint.load(model_dir).train()
+    pairs = open_corpus(corpus_dir).split("train")
+    groups = lines.groups(model.config, lines.WIDTH_KINDS)
+    shrink = Decoupled("shs", model, groups, {group.name: 1.0 for group in groups})
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98))
+    # the same batches for both, so that a ratio compares equal work
+    batches = [
+        collate(
+            [pairs[index] for index in batch],
+            pad_id=model.config.pad_token_id,
+            start_id=model.config.decoder_start_token_id,
+        )
+        for batch in TokenBatches(pairs.lengths, BATCH_TOKENS, STEPS, seed=1)
+    ]
+
+    def step(batch: dict[str, torch.Tensor], penalized: bool) -> float:
+        start = perf_counter()
+        known = {name: tensor for name, tensor in batch.items() if name != "labels"}
+        loss = smoothed_cross_entropy(model(**known, use_cache=False).logits, batch["labels"], 0.1)
+        (loss / (batch["labels"] != -100).sum()).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        if penalized:
+            shrink(LEARNING_RATE)
+        optimizer.zero_grad()
+        return (perf_counter() - start) * 1000
+
+    samples: dict[bool, list[list[float]]] = {False: [], True: []}
+    for turn in range(WARMUP + ROUNDS):
+        for penalized in (False, True) if turn % 2 else (True, False):
+            times = [step(batch, penalized) for batch in batches]
+            if turn >= WARMUP:
+                samples[penalized].append(times)
+    plain, with_shs = np.asarray(samples[False]), np.asarray(samples[True])
+    ratio = stats.speedup(with_shs, plain)
+    return {
+        "experiment": "SHS overhead per training step",
+        "ratio": ratio.ratio,
+        "ratio_lower": ratio.lower,
+        "ratio_upper": ratio.upper,
+        "threads": torch.get_num_threads(),
+        "batch_tokens": BATCH_TOKENS,
+        "parameters": model.num_parameters(),
+        "plain_ms": plain.round(2).tolist(),
+        "shs_ms": with_shs.round(2).tolist(),
+        "environment": record.environment().model_dump(),
+        "made_by": made_by(),
+    }
+
+
+if __name__ == "__main__":
+    model_path, corpus_path, out = map(Path, sys.argv[1:])
+    found = measure(model_path, corpus_path)
+    artifact.write_json(out, found)
+    print(f"SHS step / plain step: {found['ratio']:.3f} ({found['ratio_lower']:.3f} to {found['ratio_upper']:.3f})")
