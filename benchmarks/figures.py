@@ -108,9 +108,8 @@ def heat_figure(heat: Heat) -> go.Figure:
             row=1,
             col=place,
         )
-    figure.update_yaxes(autorange="reversed", showgrid=False, zeroline=False)
+    figure.update_yaxes(autorange="reversed", showgrid=False, zeroline=False).update_yaxes(ticks="", col=2)
     figure.update_xaxes(showgrid=False, tickangle=-40)
-    figure.update_yaxes(ticks="", col=2)
     return figure.update_layout(
         coloraxis={
             "cmin": 0,

@@ -49,7 +49,7 @@ def measure(model_dir: Path, corpus_dir: Path) -> dict[str, object]:
         start = perf_counter()
         known = {name: tensor for name, tensor in batch.items() if name != "labels"}
         loss = smoothed_cross_entropy(model(**known, use_cache=False).logits, batch["labels"], 0.1)
-        (loss / (batch["labels"] != -100).sum()).backward()
+        torch.autograd.backward(loss / (batch["labels"] != -100).sum())
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if penalized:

@@ -6,7 +6,6 @@ continued, any other is discarded. No name can be exchanged for another in one s
 a kill between the renames is put right by whoever looks for the artifact next.
 """
 
-import errno
 import hashlib
 import json
 import platform
@@ -17,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tprune.errors import ArtifactError, MachineError
+from tprune.disk import disk_space
+from tprune.errors import ArtifactError
 from tprune.provenance import made_by
 
 SCHEMA = 1
@@ -175,21 +175,6 @@ def read_json(path: Path) -> Any:
         ) from None
 
 
-@contextmanager
-def disk_space(out: Path) -> Iterator[None]:
-    """Turn the many ways in which a full disk shows into one MachineError."""
-    try:
-        yield
-    except Exception as error:
-        if _is_disk_full(error):
-            raise MachineError(
-                "no space left on the disk",
-                where=out,
-                fix="free some space or choose another --out, then run the same command again",
-            ) from None
-        raise
-
-
 def sha256(path: Path) -> str:
     """Hash a file's content."""
     with path.open("rb") as file:
@@ -305,13 +290,6 @@ def _read_json_or_none(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-
-
-def _is_disk_full(error: BaseException) -> bool:
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    # torch and safetensors report a full disk as a plain error with the system's words in it.
-    words = ("No space left on device", "os error 28", "file write failed", "unexpected pos")
-    return full or any(word in str(error) for word in words)
 
 
 def _digest(value: object) -> str:

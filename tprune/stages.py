@@ -88,6 +88,7 @@ def analyze(out: Path, model: Artifact, text: Artifact, settings: Analyze, logs:
     """BSSL: sparse lines per component and axis, and sensitivity."""
 
     def make(partial_out: Path) -> None:
+        from tprune.benchmarks import anatomy, pictures
         from tprune.learn.evaluate import token_loss
         from tprune.learn.trainer import fit
         from tprune.model import checkpoint
@@ -120,6 +121,7 @@ def analyze(out: Path, model: Artifact, text: Artifact, settings: Analyze, logs:
                 "sensitivity": bssl.sensitivity(dense, settings.shares, measure, progress),
             }
         artifact.write_json(partial_out / "analysis.json", table)
+        pictures.heat_picture(anatomy.heat(anatomy.read_analysis(table))).savefig(partial_out / "heat_map.png")
         artifact.write_json(partial_out / "history.json", history)
 
     return stage("analysis", "analysis", out, resolved(settings), {"model": model, "corpus": text}, make)

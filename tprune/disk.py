@@ -1,0 +1,30 @@
+"""A full disk, told in one error however a library reports it."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tprune.errors import MachineError
+
+
+@contextmanager
+def disk_space(out: Path) -> Iterator[None]:
+    """Turn the many ways in which a full disk shows into one MachineError."""
+    try:
+        yield
+    except Exception as error:
+        if _is_disk_full(error):
+            raise MachineError(
+                "no space left on the disk",
+                where=out,
+                fix="free some space or choose another --out, then run the same command again",
+            ) from None
+        raise
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    # torch and safetensors report a full disk as a plain error with the system's words in it.
+    words = ("No space left on device", "os error 28", "file write failed", "unexpected pos")
+    return full or any(word in str(error) for word in words)
