@@ -205,7 +205,7 @@ def _read_dataset(config: Text) -> dict[str, Segments]:
         raise InputError(
             "cannot load the dataset",
             where=f"text.dataset = {config.dataset}",
-            got=error,
+            got=error.__cause__ or error,
             fix="check text.dataset and text.dataset_config, and the network",
         ) from None
     problems: list[str] = []
@@ -237,11 +237,13 @@ def _columns(table: Any, config: Text) -> Iterator[list[Any]]:
     """Source and target column; KeyError says what is there instead."""
     languages = (config.source, config.target)
     if "translation" in table.column_names:
-        pairs = list(table["translation"])
-        missing = [language for language in languages if pairs and language not in pairs[0]]
+        pairs = [pair if isinstance(pair, dict) else {} for pair in table["translation"]]  # a row may lack any part
+        there = sorted({language for pair in pairs for language in pair})
+        missing = [language for language in languages if language not in there]
         if missing:
-            raise KeyError(f"no language {' and '.join(missing)} in `translation`, there are {', '.join(pairs[0])}")
-        return ([pair[language] for pair in pairs] for language in languages)
+            found = ", ".join(there) or "none"
+            raise KeyError(f"no language {' and '.join(missing)} in `translation`, there are {found}")
+        return ([pair.get(language) for pair in pairs] for language in languages)
     if not set(languages) <= set(table.column_names):
         raise KeyError(
             f"no column `translation` or {' and '.join(languages)}, there are {', '.join(table.column_names)}"

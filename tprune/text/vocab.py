@@ -9,8 +9,9 @@ import io
 import json
 import shutil
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,8 +20,7 @@ from tprune.errors import InputError
 PAD, EOS, UNK = "<pad>", "</s>", "<unk>"
 BYTES = tuple(f"<0x{value:02X}>" for value in range(256))
 FIXED = (PAD, EOS, UNK, *BYTES)
-ALPHABET_SHARE = 0.25  # of the pieces; a larger alphabet (Japanese, Chinese) leaves its rare signs to the bytes
-COVERAGE = 0.9995  # of such a text's characters that get a piece, SentencePiece's own default
+COVERAGE = 0.9995  # of the text's signs get a piece, as in SentencePiece, where all would take a quarter of the pieces
 CHUNK = 10_000  # sentences encoded at a time
 
 Side = Literal["source", "target"]
@@ -56,12 +56,13 @@ class Tokenizer:
         self.eos_id = int(backend.eos_token_id)
         self._hidden = {*backend.all_special_ids, *_codes(backend).values()}
         self.vocabulary_size = 1 + max(len(backend) - 1, *self._hidden)  # M2M100 does not count its languages
-        behind = sample[-1]  # mBART writes the language behind </s> and starts the decoder with it
-        family = type(backend).__name__.removesuffix("Fast")
-        self.decoder_start_id = (
-            behind if behind != self.eos_id else self.eos_id if family in STARTS_WITH_EOS else self.pad_id
-        )
         self.forced_first_id = sample[0] if sample[0] in self._hidden else None
+        if sample[-1] != self.eos_id:
+            self.decoder_start_id = sample[-1]  # mBART writes the language behind </s>
+        elif self.forced_first_id is not None:
+            self.decoder_start_id = self.eos_id  # BART, mBART-50, M2M100, NLLB
+        else:
+            self.decoder_start_id = self.pad_id  # Marian, our own
 
     def encode(self, sentences: Sequence[str], *, side: Side = "source") -> list[list[int]]:
         """Token ids of each sentence; targets always end in `eos_id`."""
@@ -144,25 +145,18 @@ def train(sentences: Iterable[str], *, kind: Literal["unigram", "bpe"], vocabula
     from transformers import PreTrainedTokenizerFast
 
     text = [unicodedata.normalize("NFC", sentence) for sentence in sentences]
-    alphabet = len(set(chain.from_iterable(text)))
+    counts = Counter(chain.from_iterable(text))
     room = vocabulary - len(FIXED)
-    if room < 2 * min(alphabet, 128):
+    if room < 2 * min(len(counts), 128):
         raise InputError(
             "vocabulary too small for the text",
             where="text.vocabulary",
             got=vocabulary,
-            wanted=f"at least {len(FIXED) + 2 * min(alphabet, 128)}",
+            wanted=f"at least {len(FIXED) + 2 * min(len(counts), 128)}",
             fix="set text.vocabulary higher: 259 ids are special tokens and bytes",
         )
-    try:
-        model = TRAINERS[kind](text, room, alphabet)
-    except RuntimeError as error:  # SentencePiece: the signs that must have a piece are more than the pieces
-        raise InputError(
-            "vocabulary too small for the text",
-            where="text.vocabulary",
-            got=f"{vocabulary} ({str(error).rpartition('] ')[2]})",
-            fix="set text.vocabulary higher",
-        ) from None
+    bytewise = str.maketrans(dict.fromkeys(_rare(counts, room), " "))
+    model = TRAINERS[kind]([sentence.translate(bytewise) for sentence in text] if bytewise else text, room)
     model.normalizer = normalizers.NFC()
     model.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace()])
     model.post_processor = processors.TemplateProcessing(single=f"$A {EOS}", special_tokens=[(EOS, FIXED.index(EOS))])
@@ -192,7 +186,16 @@ def copy_files(source: Path, target: Path) -> list[str]:
     return names
 
 
-def _unigram(text: Sequence[str], room: int, alphabet: int) -> Any:
+def _rare(counts: Counter[str], room: int) -> list[str]:
+    """Signs that get no piece but are spelled in bytes; none of an alphabet that is small beside `room` pieces."""
+    if len(counts) <= room // 4:
+        return []
+    signs, numbers = zip(*counts.most_common(), strict=True)
+    covered = sum(total < COVERAGE * counts.total() for total in accumulate(numbers)) + 1
+    return list(signs[min(covered, room // 2) :])
+
+
+def _unigram(text: Sequence[str], room: int) -> Any:
     """Train with SentencePiece: the trainer in `tokenizers` gives other scores on every run."""
     import sentencepiece
     from sentencepiece import sentencepiece_model_pb2
@@ -215,7 +218,7 @@ def _unigram(text: Sequence[str], room: int, alphabet: int) -> Any:
         unk_piece=UNK,
         normalization_rule_name="identity",
         remove_extra_whitespaces=False,
-        character_coverage=1.0 if alphabet <= ALPHABET_SHARE * room else COVERAGE,
+        character_coverage=1.0,
         max_sentence_length=1 << 20,
         num_threads=2,
         minloglevel=2,
@@ -233,17 +236,12 @@ def _unigram(text: Sequence[str], room: int, alphabet: int) -> Any:
     return model
 
 
-def _bpe(text: Sequence[str], room: int, alphabet: int) -> Any:
+def _bpe(text: Sequence[str], room: int) -> Any:
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
     model = Tokenizer(models.BPE())
     model.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation("isolated")])
-    trainer = trainers.BpeTrainer(
-        vocab_size=room,
-        limit_alphabet=max(1, min(alphabet + 1, room // 2)),
-        initial_alphabet=["▁"],
-        show_progress=False,
-    )
+    trainer = trainers.BpeTrainer(vocab_size=room, initial_alphabet=["▁"], show_progress=False)
     model.train_from_iterator(text, trainer)
     learned = json.loads(model.to_str())["model"]
     pieces = sorted(learned["vocab"], key=learned["vocab"].__getitem__)
@@ -279,10 +277,7 @@ def _codes(backend: Any) -> dict[str, int]:
     return named or dict(zip(tokens, backend.convert_tokens_to_ids(tokens), strict=True))
 
 
-Train = Callable[[Sequence[str], int, int], Any]
-TRAINERS: dict[str, Train] = {"unigram": _unigram, "bpe": _bpe}
-
-STARTS_WITH_EOS = frozenset({"BartTokenizer", "MBart50Tokenizer", "M2M100Tokenizer", "NllbTokenizer"})
+TRAINERS: dict[str, Callable[[Sequence[str], int], Any]] = {"unigram": _unigram, "bpe": _bpe}
 
 FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
