@@ -2,8 +2,8 @@
 
 German has what makes translation more than word for word: three genders, case on articles and
 adjectives, agreement of the verb, verb second, the participle and the separated particle at the end
-of the clause, the verb at the very end of a subordinate clause. Every English sentence has exactly
-one translation.
+of the clause, the verb at the very end of a subordinate clause, prepositions that contract with
+their article. Every English sentence has exactly one translation.
 """
 
 import random
@@ -72,6 +72,7 @@ CAN = {"ich": "kann", "du": "kannst", "er": "kann", "wir": "können"}
 KNOW = {"ich": "weiß", "du": "weißt", "er": "weiß", "wir": "wissen"}
 BE = {"ich": "bin", "du": "bist", "er": "ist", "wir": "sind"}
 PREPOSITIONS = (("in", "in"), ("behind", "hinter"), ("near", "bei"), ("with", "mit"))
+CONTRACTED = {"in dem": "im", "bei dem": "beim"}
 
 
 def splits(sentences: int, seed: int, train: str, held_out: Sequence[str]) -> dict[str, list[Pair]]:
@@ -141,7 +142,9 @@ def _verb_and_object(rng: random.Random, definite: bool | None = None) -> tuple[
 
 def _place(rng: random.Random) -> tuple[str, str]:
     (english, german), place = rng.choice(PREPOSITIONS), _noun_phrase(rng, PLACES, "dat", definite=True)
-    return f"{english} {place.en}", f"{german} {place.de}"
+    article, rest = place.de.split(" ", 1)
+    lead = f"{german} {article}"
+    return f"{english} {place.en}", f"{CONTRACTED.get(lead, lead)} {rest}"
 
 
 def _finite(verb: Verb, subject: Phrase) -> tuple[str, str]:
