@@ -145,6 +145,27 @@ def test_a_dataset_with_a_column_for_each_language(dataset: Path) -> None:
     assert "no column `translation` or en and fr, there are de, en" in said(config.model_copy(update={"target": "fr"}))
 
 
+def test_a_dataset_of_parquet_files(dataset: Path) -> None:
+    import datasets
+
+    for name, pairs in (("train", TRAIN), ("test", TEST)):
+        (dataset / f"{name}.jsonl").unlink()
+        rows = [
+            {"id": number, "translation": {"de": german, "en": english}}
+            for number, (english, german) in enumerate(pairs)
+        ]
+        datasets.Dataset.from_list(rows).to_parquet(dataset / f"{name}.parquet")
+    config = Text(kind="dataset", dataset=str(dataset), valid="test")
+    read, before = sources.read(config), sources.hashes(config)
+    assert list(zip(read["train"].source, read["train"].target, strict=True)) == TRAIN
+    assert list(zip(read["test"].source, read["test"].target, strict=True)) == TEST
+    datasets.Dataset.from_list(rows[:3]).to_parquet(dataset / "test.parquet")
+    after = sources.hashes(config)
+    assert {name for name in before if before[name] != after[name]} == {"test.parquet"}
+    changed = sources.read(config)
+    assert (len(changed["test"]), changed["train"]) == (3, read["train"])
+
+
 def test_a_dataset_with_empty_rows(dataset: Path) -> None:
     rows = [
         {"translation": None},
