@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tprune import ranks
 from tprune.disk import disk_space
 from tprune.errors import ArtifactError
 from tprune.provenance import made_by
@@ -24,6 +25,7 @@ SCHEMA = 1
 MANIFEST = "manifest.json"
 SCRATCH = "scratch"  # inside a .partial: survives a kill, never part of the artifact
 INPUTS = "inputs.json"
+AGAIN = "delete the directory and make it again"
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ def create(
 
     What is written under `scratch/` of the partial directory survives a kill and is there again
     when the same inputs come back, but is removed before the artifact is finished. After an
-    exception the partial directory stays, for the resume, only if it holds scratch.
+    exception the partial directory stays, for the resume, only if it holds scratch. Of several
+    processes the first one writes, see `ranks`.
 
     Args:
         out: The artifact's directory.
@@ -81,10 +84,18 @@ def create(
         MachineError: The disk is full.
     """
     parents = parents or {}
-    _settle(out)
-    _refuse_to_overwrite(out, force)
     partial = out.with_name(out.name + ".partial")
     inputs = {"fingerprint": fingerprint(kind, config, parents)}
+    if ranks.is_follower():
+        with ranks.follow(
+            partial / SCRATCH,
+            started=lambda: _read_json_or_none(partial / SCRATCH / INPUTS) == inputs,
+            finished=lambda: (_read_json_or_none(out / MANIFEST) or {}).get("fingerprint") == inputs["fingerprint"],
+        ) as own:
+            yield own
+        return
+    _settle(out)
+    _refuse_to_overwrite(out, force)
     if partial.exists() and _read_json_or_none(partial / SCRATCH / INPUTS) != inputs:
         shutil.rmtree(partial)
     for leftover in partial.glob("*") if partial.exists() else ():
@@ -129,22 +140,16 @@ def read(path: Path, kind: str | None = None, *, verify: bool = True) -> Artifac
             wanted=kind,
             fix=f"give the directory of a {kind}",
         )
-    damaged = [
-        problem for name, entry in manifest["files"].items() if (problem := _damage(path / name, name, entry, verify))
-    ]
-    if damaged:
-        raise ArtifactError(
-            "damaged artifact", where=path, problems=damaged, fix="delete the directory and make it again"
-        )
+    found = [_damage(path / name, name, entry, verify) for name, entry in manifest["files"].items()]
+    if damaged := [problem for problem in found if problem]:
+        raise ArtifactError("damaged artifact", where=path, problems=damaged, fix=AGAIN)
     return Artifact(path, manifest)
 
 
 def is_current(path: Path, expected_fingerprint: str) -> bool:
     """Whether a finished, undamaged artifact made from these very inputs lies at `path`."""
     _settle(path)
-    if not path.exists():
-        return False
-    return read(path).fingerprint == expected_fingerprint
+    return path.exists() and read(path).fingerprint == expected_fingerprint
 
 
 def write_json(path: Path, value: object) -> None:
@@ -223,7 +228,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             "corrupt manifest",
             where=path / MANIFEST,
             got=f"no {', '.join(missing) or 'file table'}",
-            fix="delete the directory and make it again",
+            fix=AGAIN,
         )
     return manifest
 

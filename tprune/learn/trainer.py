@@ -21,6 +21,7 @@ from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallba
 from tprune.config import Learn
 from tprune.learn.batches import Pairs, Parallel, TokenBatches, collate
 from tprune.learn.evaluate import token_loss
+from tprune.model.checkpoint import quiet
 from tprune.model.layers import Attention, FeedForward
 from tprune.model.transformer import TPruneForConditionalGeneration
 
@@ -66,7 +67,8 @@ def fit(
     whole = _whole_checkpoints(scratch)
     if trainer.is_world_process_zero():
         _remove_all_but(whole, scratch)
-    trainer.train(resume_from_checkpoint=str(whole[-1]) if whole else None)
+    with quiet():  # a bar for every checkpoint's shards would cut the training's own bar to pieces
+        trainer.train(resume_from_checkpoint=str(whole[-1]) if whole else None)
     trainer.accelerator.wait_for_everyone()  # the first process may still be writing the last checkpoint
     if settings.average > 1:
         model.load_state_dict(average(scratch, settings.average))

@@ -147,7 +147,8 @@ class TPruneForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 mask=_self_mask(decoder_attention_mask, 0, decoder_input_ids.shape[1], states.device),
             )
         else:
-            cache = past_key_values or EncoderDecoderCache(DynamicCache(), DynamicCache())
+            fresh = past_key_values is None  # an empty cache is falsy, and still the caller's
+            cache = EncoderDecoderCache(DynamicCache(), DynamicCache()) if fresh else past_key_values
             x = self._decode_cached(decoder_input_ids, states, source_mask, decoder_attention_mask, cache)
         logits = self.logits(x)
         loss = None if labels is None else F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten())

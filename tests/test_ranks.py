@@ -1,0 +1,30 @@
+"""Two processes train one model: one artifact, no matter who is faster."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.command import mini_recipe
+from tprune import artifact, config, stages
+
+
+def test_torchrun_trains_through_the_command_line(tmp_path: Path) -> None:
+    recipe = mini_recipe(tmp_path)
+    stages.corpus(tmp_path / "corpus", config.load(recipe).text).make(False)
+    launched = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
+            *("-m", "tprune.cli", "train", tmp_path / "corpus", "--out", tmp_path / "dense", "--recipe", recipe),
+        ],
+        check=False,
+        timeout=240,
+        capture_output=True,
+        text=True,
+    )
+    assert launched.returncode == 0, launched.stderr[-3000:]
+    made = artifact.read(tmp_path / "dense", "model")
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(made.manifest["files"])
+    assert [entry["step"] for entry in artifact.read_json(made.path / "history.json") if "eval_loss" in entry] == [
+        *(4, 8, 12)
+    ]
+    assert not (tmp_path / "dense.partial").exists()
