@@ -16,6 +16,7 @@ import pytest
 from tests.conftest import ROOT
 from tprune import __version__, artifact
 from tprune.artifact import Artifact
+from tprune.disk import disk_space
 from tprune.errors import MachineError, TpruneError
 
 
@@ -381,12 +382,12 @@ def test_checkpoints_outlive_a_full_disk(small_disk: Path) -> None:
     ],
 )
 def test_the_many_faces_of_a_full_disk(tmp_path: Path, error: Exception) -> None:
-    with pytest.raises(MachineError, match=FULL), artifact.disk_space(tmp_path):
+    with pytest.raises(MachineError, match=FULL), disk_space(tmp_path):
         raise error
 
 
 def test_other_errors_pass_as_they_are(tmp_path: Path) -> None:
     error = OSError(errno.EACCES, "Permission denied")
-    with pytest.raises(OSError) as caught, artifact.disk_space(tmp_path):
+    with pytest.raises(OSError) as caught, disk_space(tmp_path):
         raise error
     assert caught.value is error

@@ -69,8 +69,8 @@ def create(
 
     What is written under `scratch/` of the partial directory survives a kill and is there again
     when the same inputs come back, but is removed before the artifact is finished. After an
-    exception the partial directory stays, for the resume, only if it holds scratch. Of several
-    processes the first one writes, see `ranks`.
+    exception the partial directory stays only if it holds scratch. Of several processes the first
+    one writes, see `ranks`.
 
     Args:
         out: The artifact's directory.
@@ -175,9 +175,7 @@ def read_json(path: Path) -> Any:
     except (FileNotFoundError, NotADirectoryError):
         raise ArtifactError("no such file", where=path, fix="check the path") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ArtifactError(
-            "not valid JSON", where=path, got=str(error), fix="the file is damaged: make it again"
-        ) from None
+        raise ArtifactError("not valid JSON", where=path, got=str(error), fix="make the damaged file again") from None
 
 
 def sha256(path: Path) -> str:
