@@ -96,8 +96,9 @@ class Penalty(Section):
     """What pushes lines towards zero while training."""
 
     kind: Literal["shs", "group_lasso", "none"] = "shs"
-    weight: Annotated[float, Field(ge=0)] = 1.0
-    """Strength, in units of the learning rate (decoupled, as AdamW's weight decay)."""
+    weight: Annotated[float, Field(ge=0)] = 10.0
+    """Strength, in units of the learning rate (decoupled, as AdamW's weight decay). What counts is weight times the
+    sum of all learning rates: about 2 lets the weaker half of the lines die."""
 
 
 class Analyze(Section):
@@ -119,7 +120,7 @@ class Analyze(Section):
 class Shs(Section):
     """Training with the Structured Hoyer Square penalty."""
 
-    learn: Learn = Learn(steps=1000, learning_rate=5e-4)
+    learn: Learn = Learn(steps=1000, learning_rate=5e-4, schedule="linear", warmup=0)
     penalty: Penalty = Penalty()
 
 
@@ -178,7 +179,7 @@ class Config(Section):
     analyze: Analyze = Analyze()
     shs: Shs = Shs()
     targets: tuple[Target, ...] = (Target(name="half"),)
-    recover: Learn = Learn(steps=1000, learning_rate=5e-4, distill=0.5)
+    recover: Learn = Learn(steps=1000, learning_rate=5e-4, schedule="linear", warmup=50, distill=0.5)
     export: Export = Export()
     bench: Bench = Bench()
 
