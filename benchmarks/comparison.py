@@ -26,6 +26,8 @@ from tprune.text.corpus import Corpus
 
 Tell = Callable[[str], None]
 PYTORCH = "pytorch"
+MOST_DRIFT = 0.5  # of a round's median from the median of all rounds
+MOST_SPREAD = 0.2  # of a speedup: width of its 95 % interval
 VERSIONS = {PYTORCH: "torch", "onnxruntime": "onnxruntime", "executorch": "executorch"}
 
 
@@ -144,16 +146,21 @@ def open_entry(engine: str, entry: Artifact, threads: int) -> tuple[Engine, Sear
 
 def _latency(times: Mapping[str, np.ndarray[Any, Any]], model: str) -> dict[str, Any]:
     milliseconds = times[model]
-    doubts = stats.doubts(milliseconds) + (stats.doubts(times[DENSE]) if model != DENSE else [])
     found = stats.percentiles(milliseconds)
-    row: dict[str, Any] = {
+    # A shared machine's speed drifts; the two models in turn share the drift, and the ratio's interval shows what is
+    # left of it. So the ratio is judged by its interval, and only a time by itself by its drift.
+    doubts = stats.doubts(milliseconds, most_drift=MOST_DRIFT)
+    row: dict[str, Any] = {}
+    if model != DENSE:
+        ratio = stats.speedup(times[DENSE], milliseconds)
+        row = {"baseline": DENSE, "speedup": ratio.ratio, "speedup_lower": ratio.lower, "speedup_upper": ratio.upper}
+        doubts += [f"dense: {doubt}" for doubt in stats.doubts(times[DENSE], most_drift=MOST_DRIFT)]
+        if ratio.lower is None or ratio.upper is None or ratio.upper - ratio.lower > MOST_SPREAD * ratio.ratio:
+            doubts.append(f"the speedup's 95 % interval is wider than {MOST_SPREAD:.0%} of it")
+    return row | {
         "latency_ms": {"p50": found.p50, "p90": found.p90, "samples": milliseconds.flatten().round(4).tolist()},
         "valid": {"ok": not doubts, "reasons": doubts},
     }
-    if model != DENSE:
-        ratio = stats.speedup(times[DENSE], milliseconds)
-        row |= {"baseline": DENSE, "speedup": ratio.ratio, "speedup_lower": ratio.lower, "speedup_upper": ratio.upper}
-    return row
 
 
 def _quality(

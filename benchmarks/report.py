@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PAGE, TEXT = "index.html", "report.md"
-NOTHING = "Nothing has been measured yet."
+NOTHING = "No valid speedup has been measured yet."
 # the page never talks to a server, not even on a click
 CONFIG = {
     "responsive": True,

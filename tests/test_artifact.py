@@ -255,7 +255,7 @@ def test_manifests_that_are_no_manifests(tmp_path: Path) -> None:
     path.write_bytes(b"{\xff")
     assert error_of(artifact.read, made.path).startswith(f"{path}: not valid JSON · got ")
     path.write_text('{"schema": 1')
-    assert error_of(artifact.read, made.path).endswith("· the file is damaged: make it again")
+    assert error_of(artifact.read, made.path).endswith("· make the damaged file again")
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,7 @@ def test_buttons_show_the_dense_outline_and_one_plan() -> None:
 
 def test_a_report_without_anything_measured(tmp_path: Path) -> None:
     page = write_report(tmp_path / "report", [])
-    assert "Nothing has been measured yet." in page.read_text(encoding="utf-8")
+    assert "No valid speedup has been measured yet." in page.read_text(encoding="utf-8")
     assert {path.name for path in page.parent.iterdir()} == {"index.html", "report.md"}
 
 

@@ -139,5 +139,5 @@ def test_a_missing_and_a_damaged_file_are_refused(tmp_path: Path) -> None:
         plan.read(tmp_path)
     assert str(missing.value) == f"{tmp_path / 'plan.json'}: no such file · check the path"
     (tmp_path / "plan.json").write_text("{")
-    with pytest.raises(ArtifactError, match=r"not valid JSON .* the file is damaged: make it again"):
+    with pytest.raises(ArtifactError, match=r"not valid JSON .* make the damaged file again"):
         plan.read(tmp_path)
