@@ -104,8 +104,8 @@ class Penalty(Section):
 class Analyze(Section):
     """BSSL: a short run with every block's own group lasso, then shares and sensitivity."""
 
-    learn: Learn = Learn(steps=200, learning_rate=3e-4, schedule="constant", warmup=0)
-    weight: Annotated[float, Field(ge=0)] = 1.0
+    learn: Learn = Learn(steps=200, learning_rate=1e-3, schedule="constant", warmup=0)
+    weight: Annotated[float, Field(ge=0)] = 12.0
     """Strength of the blocks' group lasso."""
     threshold: Share = 0.1
     """A line counts as sparse when its norm is under this share of the block's mean norm."""
