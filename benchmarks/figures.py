@@ -1,7 +1,6 @@
 """The report's interactive figures (plotly)."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -168,7 +167,7 @@ def widths_figure(widths: Mapping[str, Sequence[Panel]]) -> go.Figure:
     for panel in panels:
         figure.add_trace(
             go.Bar(
-                x=_layers(panel.dense),
+                x=[str(index) for index in range(len(panel.dense))],
                 y=panel.dense,
                 name="dense",
                 hoverinfo="skip",
@@ -183,7 +182,7 @@ def widths_figure(widths: Mapping[str, Sequence[Panel]]) -> go.Figure:
         for panel in kept:
             figure.add_trace(
                 go.Bar(
-                    x=_layers(panel.kept),
+                    x=[str(index) for index in range(len(panel.kept))],
                     y=panel.kept,
                     name=plan,
                     visible=index == 0,
@@ -297,7 +296,3 @@ def _hover(point: Point) -> str:
         *(f"not valid: {reason}" for reason in row.valid.reasons),
     ]
     return "<br>".join(facts)
-
-
-def _layers(values: Iterable[Any]) -> list[str]:
-    return [str(index) for index, _ in enumerate(values)]
