@@ -88,7 +88,7 @@ class Learn(Section):
     distill: Share = 0.0
     """Weight of the KL divergence to the dense model; the rest is the cross entropy."""
     temperature: Annotated[float, Field(gt=0)] = 1.0
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where the device has instructions for it
     seed: int = 1
 
 

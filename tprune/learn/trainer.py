@@ -21,6 +21,7 @@ from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallba
 from tprune.config import Learn
 from tprune.learn.batches import Pairs, Parallel, TokenBatches, collate
 from tprune.learn.evaluate import token_loss
+from tprune.learn.precision import attention_kernel, half
 from tprune.model.checkpoint import quiet
 from tprune.model.layers import Attention, FeedForward
 from tprune.model.transformer import TPruneForConditionalGeneration
@@ -67,7 +68,8 @@ def fit(
     whole = _whole_checkpoints(scratch)
     if trainer.is_world_process_zero():
         _remove_all_but(whole, scratch)
-    with quiet():  # a bar for every checkpoint's shards would cut the training's own bar to pieces
+    # a bar for every checkpoint's shards would cut the training's own bar to pieces
+    with quiet(), attention_kernel():
         trainer.train(resume_from_checkpoint=str(whole[-1]) if whole else None)
     trainer.accelerator.wait_for_everyone()  # the first process may still be writing the last checkpoint
     if settings.average > 1:
@@ -133,7 +135,7 @@ class Trainer(Seq2SeqTrainer):
         outputs = model(**known, use_cache=False)
         loss = smoothed_cross_entropy(outputs.logits, labels, self.settings.label_smoothing)
         if self.teacher is not None:
-            with torch.no_grad():
+            with torch.no_grad(), self.accelerator.autocast():
                 wanted = self.teacher(**known, use_cache=False).logits
             divergence = distillation(outputs.logits, wanted, labels, self.settings.temperature)
             loss = (1 - self.settings.distill) * loss + self.settings.distill * divergence
@@ -215,7 +217,7 @@ def _arguments(settings: Learn, scratch: Path, logs: Path | None, progress: bool
         weight_decay=settings.weight_decay,
         adam_beta2=0.98,
         max_grad_norm=settings.clip,
-        bf16=settings.precision == "bf16",
+        bf16=half(settings.precision),
         seed=settings.seed,
         save_strategy="steps",
         save_steps=min(settings.checkpoint_every, settings.steps),
