@@ -12,7 +12,8 @@ import torch
 
 from tprune import artifact
 from tprune.benchmarks import record, stats
-from tprune.learn.batches import TokenBatches, collate
+from tprune.learn.batches import TokenBatches, inputs_and_labels
+from tprune.learn.precision import attention_kernel, half
 from tprune.learn.trainer import smoothed_cross_entropy
 from tprune.model import checkpoint
 from tprune.provenance import made_by
@@ -37,19 +38,14 @@ def measure(model_dir: Path, corpus_dir: Path) -> dict[str, object]:
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98))
     # the same batches for both, so that a ratio compares equal work
     batches = [
-        collate(
-            [pairs[index] for index in batch],
-            pad_id=model.config.pad_token_id,
-            start_id=model.config.decoder_start_token_id,
-        )
-        for batch in TokenBatches(pairs.lengths, BATCH_TOKENS, STEPS, seed=1)
+        inputs_and_labels(pairs, batch, model) for batch in TokenBatches(pairs.lengths, BATCH_TOKENS, STEPS, seed=1)
     ]
 
-    def step(batch: dict[str, torch.Tensor], penalized: bool) -> float:
+    def step(inputs: dict[str, torch.Tensor], labels: torch.Tensor, penalized: bool) -> float:
         start = perf_counter()
-        known = {name: tensor for name, tensor in batch.items() if name != "labels"}
-        loss = smoothed_cross_entropy(model(**known, use_cache=False).logits, batch["labels"], 0.1)
-        torch.autograd.backward(loss / (batch["labels"] != -100).sum())
+        with attention_kernel(), torch.autocast(model.device.type, torch.bfloat16, enabled=half("auto")):
+            loss = smoothed_cross_entropy(model(**inputs, use_cache=False).logits, labels, 0.1)
+        torch.autograd.backward(loss / (labels != -100).sum())
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if penalized:
@@ -60,7 +56,7 @@ def measure(model_dir: Path, corpus_dir: Path) -> dict[str, object]:
     samples: dict[bool, list[list[float]]] = {False: [], True: []}
     for turn in range(WARMUP + ROUNDS):
         for penalized in (False, True) if turn % 2 else (True, False):
-            times = [step(batch, penalized) for batch in batches]
+            times = [step(inputs, labels, penalized) for inputs, labels in batches]
             if turn >= WARMUP:
                 samples[penalized].append(times)
     plain, with_shs = np.asarray(samples[False]), np.asarray(samples[True])
@@ -70,6 +66,7 @@ def measure(model_dir: Path, corpus_dir: Path) -> dict[str, object]:
         "ratio": ratio.ratio,
         "ratio_lower": ratio.lower,
         "ratio_upper": ratio.upper,
+        "precision": "bf16" if half("auto") else "fp32",
         "threads": torch.get_num_threads(),
         "batch_tokens": BATCH_TOKENS,
         "parameters": model.num_parameters(),

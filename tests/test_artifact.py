@@ -1,41 +1,17 @@
 """Artifacts: whole or absent, found damaged when they are, resumable after a kill."""
 
-import errno
 import json
-import os
-import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.artifacts import error_of, make, snapshot
 from tests.conftest import ROOT
 from tprune import __version__, artifact
-from tprune.artifact import Artifact
-from tprune.disk import disk_space
-from tprune.errors import MachineError, TpruneError
-
-
-def make(out: Path, text: str = "hello", kind: str = "corpus", **given: Any) -> Artifact:
-    with artifact.create(out, kind, **({"config": {"a": 1}} | given)) as partial:
-        (partial / "data").mkdir()
-        (partial / "data" / "x.txt").write_text(text)
-        (partial / "y.bin").write_bytes(b"\0\1")
-    return artifact.read(out, kind)
-
-
-def snapshot(root: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
-
-
-def error_of(action: Any, *arguments: Any, **given: Any) -> str:
-    with pytest.raises(TpruneError) as caught:
-        action(*arguments, **given)
-    return str(caught.value)
 
 
 def test_round_trip(tmp_path: Path) -> None:
@@ -221,60 +197,6 @@ def test_missing_foreign_and_wrong_artifacts_are_refused(tmp_path: Path) -> None
     )
 
 
-def rewritten(made: Artifact, **changes: Any) -> Path:
-    path = made.path / "manifest.json"
-    content = json.loads(path.read_text()) | changes
-    path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
-    return path
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"schema": 2}, "manifest of an unknown schema · got 2 · wanted 1 · "),
-        ({"schema": None}, "manifest of an unknown schema · wanted 1 · "),
-        ({"files": None}, "corrupt manifest · got no files · delete the directory and make it again"),
-        ({"files": ["x"]}, "corrupt manifest · got no file table · "),
-        ({"kind": None, "fingerprint": None}, "corrupt manifest · got no kind, fingerprint · "),
-    ],
-)
-def test_manifests_that_cannot_be_used(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
-    made = make(tmp_path / "out")
-    path = rewritten(made, **changes)
-    assert error_of(artifact.read, made.path).startswith(f"{path}: {message}")
-
-
-def test_manifests_that_are_no_manifests(tmp_path: Path) -> None:
-    made = make(tmp_path / "out")
-    path = made.path / "manifest.json"
-    path.write_text("[1]")
-    assert error_of(artifact.read, made.path) == (
-        f"{path}: manifest of an unknown schema · got list · wanted 1 · "
-        "make the artifact again with this version of tprune"
-    )
-    path.write_bytes(b"{\xff")
-    assert error_of(artifact.read, made.path).startswith(f"{path}: not valid JSON · got ")
-    path.write_text('{"schema": 1')
-    assert error_of(artifact.read, made.path).endswith("· make the damaged file again")
-
-
-@pytest.mark.parametrize(
-    ("name", "entry", "problem"),
-    [
-        ("../secret", {"sha256": "", "bytes": 3}, "../secret: points outside the artifact"),
-        ("data/../../secret", {"sha256": "", "bytes": 3}, "data/../../secret: points outside the artifact"),
-        ("/etc/passwd", {"sha256": "", "bytes": 3}, "/etc/passwd: points outside the artifact"),
-        ("y.bin", {"bytes": 2}, "y.bin: corrupt entry in the manifest"),
-        ("y.bin", "abc", "y.bin: corrupt entry in the manifest"),
-    ],
-)
-def test_entries_that_lead_astray(tmp_path: Path, name: str, entry: Any, problem: str) -> None:
-    (tmp_path / "secret").write_text("key")
-    made = make(tmp_path / "out")
-    rewritten(made, files={**made.manifest["files"], name: entry})
-    assert problem in error_of(artifact.read, made.path)
-
-
 def test_what_is_in_the_way_stays(tmp_path: Path) -> None:
     out = tmp_path / "out"
     before = snapshot(make(out).path)
@@ -306,88 +228,3 @@ def test_json_is_whole_or_absent(tmp_path: Path) -> None:
     assert artifact.read_json(path) == {"ä": [1]}
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.json"]
     assert error_of(artifact.read_json, tmp_path / "b.json") == f"{tmp_path / 'b.json'}: no such file · check the path"
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 KiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = shutil.which("mount")
-    if (
-        mount is None
-        or subprocess.run(
-            [mount, "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], capture_output=True, check=False
-        ).returncode
-    ):
-        pytest.skip("skipped, needs root to mount a tmpfs")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
-
-
-FULL = "no space left on the disk"
-FREE = "free some space or choose another --out, then run the same command again"
-
-
-@pytest.mark.parametrize("old", [False, True])
-def test_a_full_disk_leaves_nothing_half_written(small_disk: Path, old: bool) -> None:
-    out = small_disk / "out"
-    before = snapshot(make(out).path) if old else {}
-    with pytest.raises(MachineError) as caught, artifact.create(out, "model", config={}, force=True) as partial:
-        (partial / "weights").write_bytes(bytes(1 << 20))
-    assert str(caught.value) == f"{out}: {FULL} · {FREE}"
-    assert [path.name for path in small_disk.iterdir()] == (["out"] if old else [])
-    assert (snapshot(out) if old else {}) == before
-
-
-def test_a_disk_that_is_full_from_the_start_or_at_the_manifest(small_disk: Path) -> None:
-    filler = small_disk / "filler"
-    with filler.open("wb", buffering=0) as file:
-        try:
-            while file.write(bytes(4096)):
-                pass
-        except OSError as error:
-            assert error.errno == errno.ENOSPC
-    with pytest.raises(MachineError, match=FULL):
-        make(small_disk / "out")
-    assert [path.name for path in small_disk.iterdir()] == ["filler"]
-    filler.unlink()
-    with pytest.raises(MachineError, match=FULL), artifact.create(small_disk / "out", "model", config={}) as partial:
-        (partial / "weights").write_bytes(b"w")
-        with filler.open("wb", buffering=0) as file, pytest.raises(OSError):
-            while file.write(bytes(4096)):
-                pass
-    assert [path.name for path in small_disk.iterdir()] == ["filler"]
-
-
-def test_checkpoints_outlive_a_full_disk(small_disk: Path) -> None:
-    out = small_disk / "out"
-    with pytest.raises(MachineError), artifact.create(out, "model", config={}) as partial:
-        (partial / "scratch" / "checkpoint-1").write_text("1")
-        (partial / "weights").write_bytes(bytes(1 << 20))
-    with artifact.create(out, "model", config={}) as partial:
-        assert (partial / "scratch" / "checkpoint-1").read_text() == "1"
-        (partial / "weights").write_bytes(b"small")
-    assert sorted(snapshot(out)) == ["manifest.json", "weights"]
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
-        OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)),
-        RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 832 vs 726"),
-        RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed"),
-        Exception("Error while serializing: I/O error: No space left on device (os error 28)"),
-    ],
-)
-def test_the_many_faces_of_a_full_disk(tmp_path: Path, error: Exception) -> None:
-    with pytest.raises(MachineError, match=FULL), disk_space(tmp_path):
-        raise error
-
-
-def test_other_errors_pass_as_they_are(tmp_path: Path) -> None:
-    error = OSError(errno.EACCES, "Permission denied")
-    with pytest.raises(OSError) as caught, disk_space(tmp_path):
-        raise error
-    assert caught.value is error

@@ -49,16 +49,20 @@ def report(
     source: Annotated[Path, typer.Argument(help="A run's directory, a results artifact, or a folder of result files.")],
     json: Annotated[bool, typer.Option("--json", help="Print the rows.")] = False,
     readme: Annotated[bool, typer.Option("--readme", help="Print README's tables.")] = False,
+    into: Annotated[Path | None, typer.Option(help="With --readme: write them between this file's markers.")] = None,
 ) -> None:
     """Print the rows of a run or of result files, or README's tables."""
     from tprune.benchmarks import record
-    from tprune.benchmarks.readme import readme_tables
+    from tprune.benchmarks.readme import readme_tables, update_readme
 
     folder = source / "results" if (source / "results").is_dir() and not list(source.glob("*.json")) else source
     if json:
         import json as writer
 
         typer.echo(writer.dumps([row.model_dump(mode="json", by_alias=True) for row in record.read_all(folder)]))
+    elif readme and into is not None:
+        update_readme(into, folder)
+        verbs.done(into)
     elif readme:
         typer.echo(readme_tables(folder))
     else:

@@ -28,7 +28,7 @@ SMALL = config(depth=1, dropout=0.1)
 
 
 def learn(**values: Any) -> Learn:
-    return Learn(**({"steps": 6, "batch_tokens": 60, "warmup": 2, "checkpoint_every": 2} | values))
+    return Learn(**({"steps": 6, "batch_tokens": 60, "warmup": 2, "checkpoint_every": 2, "precision": "fp32"} | values))
 
 
 def run(

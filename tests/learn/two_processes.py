@@ -21,7 +21,7 @@ def train(out: Path, accumulate: int, name: str) -> dict[str, Any]:
     model, teacher = model_of(config(depth=1)), model_of(config(depth=1), seed=1)
     settings = Learn(
         steps=8, batch_tokens=60, accumulate=accumulate, learning_rate=3e-3, warmup=2, checkpoint_every=2, average=3,
-        distill=0.3, dropout=0.0,
+        distill=0.3, dropout=0.0, precision="fp32",
     )  # fmt: skip
     history = fit(
         model, Sentences.random(60), Sentences.random(10, seed=1), settings, out / "scratch",

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from tprune.model.transformer import TPruneForConditionalGeneration
+
 POOL = 100  # batches whose sentences are sorted together by length
 
 
@@ -115,6 +117,19 @@ def collate(pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]], *, pad_id: int, 
     shifted = torch.cat([torch.full_like(target[:, :1], start_id), target[:, :-1]], dim=1)
     labels = target.masked_fill(target_mask == 0, -100)
     return {"input_ids": source, "attention_mask": mask, "decoder_input_ids": shifted, "labels": labels}
+
+
+def inputs_and_labels(
+    pairs: Parallel, indices: Sequence[int], model: TPruneForConditionalGeneration
+) -> tuple[dict[str, Tensor], Tensor]:
+    """These pairs as a model's inputs, on its device, and its labels (B, T): see `collate`."""
+    config = model.config
+    batch = collate(
+        [pairs[index] for index in indices], pad_id=config.pad_token_id, start_id=config.decoder_start_token_id
+    )
+    batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+    labels = batch.pop("labels")
+    return batch, labels
 
 
 def padded(sequences: Sequence[Sequence[int] | NDArray[Any]], pad_id: int) -> tuple[Tensor, Tensor]:

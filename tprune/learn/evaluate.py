@@ -8,7 +8,7 @@ import torch
 from sacrebleu.metrics import BLEU, CHRF
 from torch.nn import functional as F
 
-from tprune.learn.batches import Parallel, collate, cut
+from tprune.learn.batches import Parallel, cut, inputs_and_labels
 from tprune.model.transformer import TPruneForConditionalGeneration
 
 
@@ -59,13 +59,7 @@ def token_loss(
     longest = lengths.max(axis=1)
     total, tokens = 0.0, 0
     for batch in cut(np.lexsort(lengths.T), longest, batch_tokens):
-        inputs = collate(
-            [pairs[index] for index in batch],
-            pad_id=model.config.pad_token_id,
-            start_id=model.config.decoder_start_token_id,
-        )
-        inputs = {name: tensor.to(model.device) for name, tensor in inputs.items()}
-        labels = inputs.pop("labels")
+        inputs, labels = inputs_and_labels(pairs, batch, model)
         logits = model(**inputs, use_cache=False).logits
         total += F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), reduction="sum").item()
         tokens += int((labels != -100).sum())

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tprune.errors import InputError
-from tprune.learn.batches import Parallel, collate, cut
+from tprune.learn.batches import Parallel, cut, inputs_and_labels
 from tprune.model.transformer import TPruneForConditionalGeneration
 from tprune.sparsity import lines
 from tprune.sparsity.lines import Group
@@ -76,13 +76,7 @@ def taylor(
     limit = min(len(pairs), TAYLOR_SENTENCES)
     lengths = pairs.lengths[:limit]
     for batch in cut(lengths.sum(axis=1).argsort(kind="stable"), lengths.max(axis=1), batch_tokens=1024):
-        inputs = collate(
-            [pairs[index] for index in batch],
-            pad_id=model.config.pad_token_id,
-            start_id=model.config.decoder_start_token_id,
-        )
-        inputs = {name: tensor.to(model.device) for name, tensor in inputs.items()}
-        labels = inputs.pop("labels")
+        inputs, labels = inputs_and_labels(pairs, batch, model)
         model.zero_grad()
         logits = model(**inputs, use_cache=False).logits
         F.cross_entropy(logits.flatten(0, 1), labels.flatten()).backward()  # type: ignore[no-untyped-call]
