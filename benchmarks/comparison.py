@@ -20,7 +20,9 @@ from tprune.config import Bench
 from tprune.errors import InputError
 from tprune.export import description, runtime
 from tprune.model import checkpoint
-from tprune.model.decode import Engine, Search, TorchEngine, greedy
+from tprune.model.decode import greedy
+from tprune.model.engine import Engine, TorchEngine
+from tprune.model.search import Search
 from tprune.provenance import made_by
 from tprune.text.corpus import Corpus
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from tprune.benchmarks import stats
 from tprune.learn.evaluate import Quality, bleu_tokenizer, score
-from tprune.model.decode import Engine, Search, translate
+from tprune.model.decode import translate
+from tprune.model.engine import Engine
+from tprune.model.search import Search
 from tprune.text.corpus import Corpus
 
 POOLED = "pooled"

@@ -15,7 +15,7 @@ from tprune.export.to_executorch import to_executorch
 from tprune.export.to_onnx import to_onnx
 from tprune.export.verify import random_sentences, verify
 from tprune.model import checkpoint
-from tprune.model.decode import Search
+from tprune.model.search import Search
 from tprune.model.transformer import TPruneForConditionalGeneration
 from tprune.text.vocab import copy_files
 
@@ -71,20 +71,21 @@ def export(
         model = checkpoint.load(model_dir)
         max_source = min(settings.max_source, model.config.max_positions)
         max_target = min(settings.max_target, model.config.max_positions)
+        search = Search.of(model, limit=min(max_source, max_target))
         chosen = _chosen(sentences, settings.parity_sentences, max_source, model.config.vocab_size)
         bundle = Bundle(
             path=partial,
             engine=engine,
             engine_version=config["engine_version"],
             model=parent.identity,
-            graphs=EXPORTERS[engine](model, partial, max_source, max_target),
+            graphs=EXPORTERS[engine](model, partial, max_source, max_target, search),
             vocabulary=model.config.vocab_size,
             target_vocabulary=model.config.target_vocab_size or model.config.vocab_size,
             decoder_shapes=model.config.decoder_shapes,
             max_source=max_source,
             max_target=max_target,
             parameters=model.num_parameters(),
-            search=asdict(Search.of(model, limit=min(max_source, max_target))),
+            search=asdict(search),
             tokenizer=copy_files(model_dir, partial),
         )
         parity = verify(model, ENGINES[engine](bundle, 1), bundle, chosen)
@@ -108,7 +109,7 @@ def _chosen(
     return short
 
 
-EXPORTERS: Mapping[str, Callable[[TPruneForConditionalGeneration, Path, int, int], dict[str, Graph]]] = {
+EXPORTERS: Mapping[str, Callable[[TPruneForConditionalGeneration, Path, int, int, Search], dict[str, Graph]]] = {
     "onnxruntime": to_onnx,
     "executorch": to_executorch,
 }

@@ -10,6 +10,7 @@ V value width of a head, N vocabulary.
 """
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from tprune.errors import ExportError
 from tprune.model.transformer import TPruneForConditionalGeneration
 
-ENCODE, DECODE_STEP = "encode", "decode_step"
+ENCODE, DECODE_STEP, TRANSLATE = "encode", "decode_step", "translate"
 SHORTEST = 8  # limit of lengths to trace for: the examples need room above 0 and 1, which are taken for constants
 
 
@@ -40,7 +41,7 @@ def encode_inputs(padded: bool) -> list[str]:
 
 
 def step_inputs(shapes: Sequence[Mapping[str, Any]], padded: bool) -> list[str]:
-    """Names of the inputs of `decode_step`: tokens (B, 1), position (1,), the caches and maybe source_mask (B, S)."""
+    """Names of the inputs of `decode_step`: tokens (B,), position (1,), the caches and maybe source_mask (B, S)."""
     return ["tokens", "position", *(["source_mask"] if padded else []), *past_names(shapes), *cross_names(shapes)]
 
 
@@ -65,6 +66,7 @@ class Encode(nn.Module):
         if not cross_names(shapes_of(model)):
             raise ExportError("no decoder layer attends to the source", fix="keep at least one cross-attention")
         self.model, self.padded = model, padded
+        self.eval()
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Tensors in the order of `encode_inputs` -> tensors in the order of `cross_names`."""
@@ -89,6 +91,7 @@ class DecodeStep(nn.Module):
     def __init__(self, model: TPruneForConditionalGeneration, padded: bool) -> None:
         super().__init__()
         self.model, self.padded, self.shapes = model, padded, shapes_of(model)
+        self.eval()
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Tensors in the order of `step_inputs` -> tensors in the order of `step_outputs`."""
@@ -109,21 +112,28 @@ class DecodeStep(nn.Module):
         ]
         mask = given["source_mask"][:, None, None, :].bool() if self.padded else None
         states = self.model.decode(given["tokens"], cross, mask, start=given["position"], grow=grow)
-        logits = self.model.logits(states[:, -1])  # (B, 1, D) -> (B, N)
-        return logits, *(tensor for layer in sorted(grown) for tensor in grown[layer])
+        return self.model.logits(states), *(tensor for layer in sorted(grown) for tensor in grown[layer])
 
     def example(self, batch: int) -> tuple[Tensor, ...]:
         """Inputs to trace with."""
         source, past = 3, 5
-        ones = torch.ones(batch, 1, dtype=torch.long)
         mask = [torch.ones(batch, source, dtype=torch.long)] if self.padded else []
         return (
-            ones,
+            torch.ones(batch, dtype=torch.long),
             torch.tensor([past]),
             *mask,
             *_caches(self.shapes, "self_attn", batch, past),
             *_caches(self.shapes, "cross_attn", batch, source),
         )
+
+
+def prepared(model: TPruneForConditionalGeneration) -> TPruneForConditionalGeneration:
+    """A copy to trace: the same function with fewer and larger operators."""
+    copied = deepcopy(model)
+    for layer in (*copied.encoder.layers, *copied.decoder.layers):
+        if layer.self_attn is not None:
+            layer.self_attn.pack()
+    return copied
 
 
 def shapes_of(model: TPruneForConditionalGeneration) -> list[Mapping[str, Any]]:

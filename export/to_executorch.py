@@ -14,13 +14,14 @@ from tprune.errors import ExportError
 from tprune.export import graphs
 from tprune.export.description import Graph
 from tprune.export.silence import silence
+from tprune.model.search import Search
 from tprune.model.transformer import TPruneForConditionalGeneration
 
 FILE = "model.pte"
 
 
 def to_executorch(
-    model: TPruneForConditionalGeneration, folder: Path, max_source: int, max_target: int
+    model: TPruneForConditionalGeneration, folder: Path, max_source: int, max_target: int, _search: Search
 ) -> dict[str, Graph]:
     """Export a model's two graphs as methods of one program.
 
@@ -40,7 +41,8 @@ def to_executorch(
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import to_edge_transform_and_lower
 
-    encode, step = graphs.Encode(model, padded=False).eval(), graphs.DecodeStep(model, padded=False).eval()
+    model = graphs.prepared(model)
+    encode, step = graphs.Encode(model, padded=False), graphs.DecodeStep(model, padded=False)
     shapes = step.shapes
     source = Dim("source", min=1, max=max(max_source, graphs.SHORTEST))
     past = Dim("past", min=0, max=max(max_target, graphs.SHORTEST) - 1)

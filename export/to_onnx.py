@@ -1,40 +1,52 @@
-"""Write the graphs as ONNX: `encode.onnx` and `decode_step.onnx`, for batches of padded sentences."""
+"""Write the graphs as ONNX, for batches of padded sentences, with their weights in one file.
 
+`encode.onnx` and `decode_step.onnx` serve a beam search, `translate.onnx` is a whole greedy translation.
+"""
+
+from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import onnx
 import torch
+from onnx import ModelProto
 from onnxscript import opset23 as op
 from torch import Tensor, nn
 from torch.export import Dim
 
 from tprune.errors import ExportError
-from tprune.export import graphs
+from tprune.export import graphs, loop
 from tprune.export.description import Graph
 from tprune.export.silence import silence
+from tprune.export.weights import Weights
+from tprune.model.search import Search
 from tprune.model.transformer import TPruneForConditionalGeneration
 
 OPSET = 23  # `op` above: the first with an `Attention` operator, which replaces a dozen nodes
-LARGEST_SINGLE_FILE_BYTES = 1_900_000_000  # a protobuf ends at 2 GiB
+WEIGHTS = "model.onnx.data"
 
 
-def to_onnx(model: TPruneForConditionalGeneration, folder: Path, max_source: int, max_target: int) -> dict[str, Graph]:
-    """Export a model's two graphs with dynamic batch, source and past lengths.
+def to_onnx(
+    model: TPruneForConditionalGeneration, folder: Path, max_source: int, max_target: int, search: Search
+) -> dict[str, Graph]:
+    """Export a model's graphs with dynamic batch, source and past lengths.
 
     Args:
-        model: A translation model in evaluation mode.
+        model: A translation model.
         folder: Existing directory to write to.
         max_source: Most source tokens of a sentence.
         max_target: Most target tokens of a sentence.
+        search: Special tokens of the greedy search.
 
     Returns:
         The graphs by name.
 
     Raises:
-        ExportError: The model cannot be traced, or the graph is not valid.
+        ExportError: The model cannot be traced, or a graph is not valid.
     """
-    encode, step = graphs.Encode(model, padded=True).eval(), graphs.DecodeStep(model, padded=True).eval()
+    model = graphs.prepared(model)
+    encode, step = graphs.Encode(model, padded=True), graphs.DecodeStep(model, padded=True)
     shapes = step.shapes
     batch = Dim("batch", min=1)
     source = Dim("source", min=1, max=max(max_source, graphs.SHORTEST))
@@ -53,15 +65,24 @@ def to_onnx(model: TPruneForConditionalGeneration, folder: Path, max_source: int
             inputs=graphs.step_inputs(shapes, padded=True),
             outputs=graphs.step_outputs(shapes),
         ),
+        graphs.TRANSLATE: Graph(file=f"{graphs.TRANSLATE}.onnx", inputs=loop.INPUTS, outputs=(loop.OUTPUT,)),
     }
-    _write(encode, encode.example(batch=2), [sentence] * 2, found[graphs.ENCODE], folder)
-    _write(
-        step,
-        step.example(batch=2),
-        [{0: batch}, {}, sentence, *caches, *cross],
-        found[graphs.DECODE_STEP],
-        folder,
+    with TemporaryDirectory(dir=folder) as parts:
+        traced = Path(parts)
+        _trace(encode, encode.example(batch=2), [sentence] * 2, found[graphs.ENCODE], traced)
+        _trace(
+            step, step.example(batch=2), [{0: batch}, {}, sentence, *caches, *cross], found[graphs.DECODE_STEP], traced
+        )
+        weights = Weights(folder / WEIGHTS)
+        written = {name: weights.take(traced / found[name].file) for name in (graphs.ENCODE, graphs.DECODE_STEP)}
+    written[graphs.TRANSLATE] = loop.translate_graph(
+        written[graphs.ENCODE],
+        written[graphs.DECODE_STEP],
+        shapes,
+        search,
+        model.config.target_vocab_size or model.config.vocab_size,
     )
+    _write({found[name].file: proto for name, proto in written.items()}, folder)
     return found
 
 
@@ -80,17 +101,16 @@ def attention(
     ONNX Runtime's kernel wants the mask's third dimension written out, against the standard.
     """
     assert not is_causal and not dropout_p and not enable_gqa
-    if attn_mask is not None:  # (B, 1, 1, S) -> (B, 1, T, S)
+    if attn_mask is not None and query.shape[2] != 1:  # (B, 1, 1, S) -> (B, 1, T, S)
         length = op.Shape(query, start=2, end=3)
         ones = op.Constant(value_ints=[1])
         attn_mask = op.Expand(attn_mask, op.Concat(ones, ones, length, ones, axis=0))
     return op.Attention(query, key, value, attn_mask=attn_mask, scale=scale)[0]
 
 
-def _write(
+def _trace(
     module: nn.Module, example: tuple[Tensor, ...], dynamic: list[dict[int, Dim]], graph: Graph, folder: Path
 ) -> None:
-    path, size_bytes = folder / graph.file, sum(weight.nbytes for weight in module.parameters())
     try:
         with silence():
             program = torch.onnx.export(
@@ -106,9 +126,19 @@ def _write(
                 verbose=False,
             )
             assert program is not None
-            program.save(path, external_data=size_bytes > LARGEST_SINGLE_FILE_BYTES)
-            onnx.checker.check_model(path, full_check=True)
-    except (torch.onnx.OnnxExporterError, onnx.checker.ValidationError) as error:
-        raise ExportError(
-            "the model cannot be written as ONNX", where=graph.file, got=str(error).strip().partition("\n")[0]
-        ) from error
+            program.save(folder / graph.file, external_data=True)  # a protobuf ends at 2 GiB
+    except torch.onnx.OnnxExporterError as error:
+        raise _refused(graph.file, error) from error
+
+
+def _write(models: Mapping[str, ModelProto], folder: Path) -> None:
+    for file, model in models.items():
+        try:
+            onnx.save(model, folder / file)
+            onnx.checker.check_model(folder / file, full_check=True)
+        except onnx.checker.ValidationError as error:
+            raise _refused(file, error) from error
+
+
+def _refused(file: str, error: Exception) -> ExportError:
+    return ExportError("the model cannot be written as ONNX", where=file, got=str(error).strip().partition("\n")[0])

@@ -10,7 +10,8 @@ import numpy as np
 from tprune.errors import InputError
 from tprune.export import description
 from tprune.export.runtime import open_bundle
-from tprune.model.decode import Search, beam, greedy
+from tprune.model.decode import beam, greedy
+from tprune.model.search import Search
 from tprune.text.vocab import Tokenizer
 
 

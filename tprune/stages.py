@@ -272,7 +272,9 @@ def _bleu(model: Any, opened: Any, sentences: int) -> float | None:
     if not sentences:
         return None
     from tprune.learn.evaluate import score
-    from tprune.model.decode import Search, TorchEngine, translate
+    from tprune.model.decode import translate
+    from tprune.model.engine import TorchEngine
+    from tprune.model.search import Search
 
     pairs = opened.split("valid")
     sources = [pairs[index][0].tolist() for index in range(min(sentences, len(pairs)))]

@@ -30,7 +30,7 @@ def test_steps_give_the_logits_of_one_uncached_pass(name: str) -> None:
     past = [torch.zeros(shape) for shape in graphs.cache_shapes(step.shapes, "self_attn", 2, 0)]
     found = []
     for position in range(5):
-        now = tokens[:, position : position + 1]
+        now = tokens[:, position]
         logits, *past = step(now, torch.tensor([position]), mask, *past, *cross)
         found.append(logits)
     wanted = model(source, mask, decoder_input_ids=tokens, use_cache=False).logits

@@ -13,7 +13,9 @@ from tprune import artifact
 from tprune.errors import ArtifactError, InputError
 from tprune.export import description, graphs
 from tprune.export.runtime import open_bundle
-from tprune.model.decode import Engine, Search, TorchEngine, translate
+from tprune.model.decode import translate
+from tprune.model.engine import Engine, TorchEngine
+from tprune.model.search import Search
 from tprune.model.transformer import TPruneForConditionalGeneration
 
 every_case = pytest.mark.parametrize(("name", "engine"), CASES)

@@ -12,7 +12,9 @@ from tprune.errors import ModelError
 from tprune.model import convert as converter
 from tprune.model.checkpoint import load, save
 from tprune.model.convert import from_hugging_face
-from tprune.model.decode import Search, TorchEngine, translate
+from tprune.model.decode import translate
+from tprune.model.engine import TorchEngine
+from tprune.model.search import Search
 
 CASES = [(family, case) for family in FAMILIES for case in range(5)]
 

@@ -25,7 +25,7 @@ from tprune.errors import ArtifactError, InputError, MachineError, ModelError
 from tprune.model import origin
 from tprune.model.checkpoint import load
 from tprune.model.convert import convert
-from tprune.model.decode import Search
+from tprune.model.search import Search
 
 TEXT = [f"the cat number {number} eats a small fish in house {number * 7}" for number in range(200)]
 SENTENCE = "the small cat eats fish 42"

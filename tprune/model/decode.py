@@ -8,71 +8,15 @@ W candidates of a beam, T target length, N vocabulary.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from itertools import count
-from typing import Any
 
 import numpy as np
 
 from tprune.errors import InputError, ModelError
-from tprune.model.engine import Engine, Ids, Logits, TorchEngine
-from tprune.model.transformer import TPruneForConditionalGeneration
-
-__all__ = ["Engine", "Ids", "Logits", "Search", "TorchEngine", "beam", "greedy", "translate"]
+from tprune.model.engine import Engine, GreedyEngine, Ids, Logits
+from tprune.model.search import Search
 
 DEAD = np.float32(-1e9)  # score of a beam that only fills the array: below every real one, and still finite
-
-
-@dataclass(frozen=True)
-class Search:
-    """How to look for a translation; with `beams` = 1 greedily.
-
-    Attributes:
-        start: The token before the first one.
-        eos: The token after the last one.
-        pad: What fills a batch.
-        limit: The longest source and the longest target the engine has positions for, in tokens.
-        beams: Width of the beam.
-        length_penalty: A hypothesis scores its log-probability / length ** length_penalty.
-        forced_bos: The first token, whatever the model says: the target language of mBART and NLLB.
-        forced_eos: The last token of a translation that reaches its greatest length.
-        banned: Tokens that never appear in a translation, as padding.
-        max_new_tokens: Greatest length of every translation, in place of the rule of `max_length`.
-    """
-
-    start: int
-    eos: int
-    pad: int
-    limit: int
-    beams: int = 1
-    length_penalty: float = 1.0
-    forced_bos: int | None = None
-    forced_eos: int | None = None
-    banned: tuple[int, ...] = ()
-    max_new_tokens: int | None = None
-
-    def max_length(self, source_length: int) -> int:
-        """Greatest number of target tokens, eos included, for this many source tokens."""
-        wanted = source_length * 3 // 2 + 10 if self.max_new_tokens is None else self.max_new_tokens
-        return min(self.limit, wanted)
-
-    @classmethod
-    def of(cls, model: TPruneForConditionalGeneration, **changes: Any) -> "Search":
-        """What the model's own generation settings say, padding banned, with `changes` to the fields."""
-        settings, config = model.generation_config, model.config
-        pad = config.pad_token_id
-        # a bad word of several tokens is out of the searches' reach
-        bad = {words[0] for words in settings.bad_words_ids or () if len(words) == 1}
-        search = cls(
-            start=config.decoder_start_token_id,
-            eos=config.eos_token_id,
-            pad=pad,
-            limit=config.max_positions,
-            forced_bos=settings.forced_bos_token_id,
-            forced_eos=settings.forced_eos_token_id,
-            banned=tuple(sorted((bad | {pad, *(settings.suppress_tokens or ())}) - {config.eos_token_id})),
-        )
-        return replace(search, **changes)
 
 
 def translate(
@@ -123,7 +67,7 @@ def translate(
 
 
 def greedy(engine: Engine, source: Ids, mask: Ids, search: Search) -> list[list[int]]:
-    """The best next token, again and again.
+    """The best next token, again and again; inside the engine where it can.
 
     Args:
         engine: What computes.
@@ -134,8 +78,15 @@ def greedy(engine: Engine, source: Ids, mask: Ids, search: Search) -> list[list[
     Returns:
         B lists of target ids, without the start token and eos.
     """
+    if isinstance(engine, GreedyEngine):
+        return engine.greedy(source, mask, search)
+    return greedy_by_steps(engine, source, mask, search)
+
+
+def greedy_by_steps(engine: Engine, source: Ids, mask: Ids, search: Search) -> list[list[int]]:
+    """Greedy search over `encode` and `step`; arguments and result as for `greedy`."""
     found: list[list[int]] = [[] for _ in source]
-    limits, active = _limits(mask, search), np.arange(len(source))
+    limits, active = length_limits(mask, search), np.arange(len(source))
     state, tokens = engine.encode(source, mask), np.full(len(source), search.start)
     for length in count(1):
         logits, state = engine.step(tokens, state)
@@ -162,7 +113,7 @@ def beam(engine: Engine, source: Ids, mask: Ids, search: Search) -> list[list[in
     """
     size, beams = len(source), search.beams
     finished: list[list[tuple[float, list[int]]]] = [[] for _ in source]  # best first
-    limits, active = _limits(mask, search), np.arange(size)
+    limits, active = length_limits(mask, search), np.arange(size)
     state = engine.reorder(engine.encode(source, mask), np.arange(size).repeat(beams))
     running = np.full((size, beams, 1), search.start)  # (A, K, T)
     scores = np.full((size, beams), DEAD)
@@ -203,7 +154,8 @@ def _padded(sentences: Sequence[Sequence[int]], pad: int) -> tuple[Ids, Ids]:
     return source, mask
 
 
-def _limits(mask: Ids, search: Search) -> Ids:
+def length_limits(mask: Ids, search: Search) -> Ids:
+    """Greatest number of target tokens (B,) for source masks (B, S)."""
     return np.array([search.max_length(int(length)) for length in mask.sum(axis=1)])
 
 

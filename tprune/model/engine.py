@@ -5,7 +5,7 @@ Shapes: B sentences (or sentences x beams), S source length, N vocabulary.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tprune.model.layers import KeysValues
+from tprune.model.search import Search
 from tprune.model.transformer import TPruneForConditionalGeneration
 
 Ids = NDArray[np.int64]
@@ -32,6 +33,15 @@ class Engine(Protocol):
 
     def reorder(self, state: Any, rows: Ids) -> Any:
         """Keep these (B',) rows of the state, in this order (rows may repeat)."""
+        ...
+
+
+@runtime_checkable
+class GreedyEngine(Engine, Protocol):
+    """An engine that has the whole greedy search inside, and so spares the way out and in at every token."""
+
+    def greedy(self, source: Ids, mask: Ids, search: Search) -> list[list[int]]:
+        """Arguments and result as for `tprune.model.decode.greedy`."""
         ...
 
 
@@ -80,9 +90,9 @@ class TorchEngine:
             own[layer] = keys, values
             return keys, values
 
-        x = torch.from_numpy(tokens).to(self.model.device)[:, None]  # (B, 1)
+        x = torch.from_numpy(tokens).to(self.model.device)
         states = self.model.decode(x, state.cross, state.mask, start=state.length, grow=grow)
-        logits = self.model.logits(states)[:, 0].float().cpu().numpy()
+        logits = self.model.logits(states).float().cpu().numpy()
         return logits, replace(state, own=own, length=state.length + 1)
 
     @torch.inference_mode()

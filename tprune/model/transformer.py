@@ -9,6 +9,7 @@ K query/key width of a head, V value width of a head, N vocabulary.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -25,7 +26,7 @@ from transformers import (
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
-from tprune.model.layers import Attention, Encoder, KeysValues, Positions, Stack, sinusoids
+from tprune.model.layers import Encoder, KeysValues, Positions, Stack, dropout, sinusoids
 from tprune.model.shape import TPruneConfig
 
 Grow = Callable[[int, Tensor, Tensor], KeysValues]
@@ -76,7 +77,7 @@ class TPruneForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """Run the decoder on target tokens (B, T) -> states (B, T, D).
 
         Args:
-            tokens: Decoder inputs.
+            tokens: Decoder inputs; (B,) for one token a row, which gives states (B, D).
             cross: Keys and values of `cross`, by layer.
             source_mask: (B, 1, 1, S), True for tokens.
             start: Position of the first token, that is the number of cached ones.
@@ -87,20 +88,16 @@ class TPruneForConditionalGeneration(PreTrainedModel, GenerationMixin):
         x = self._embed_target(tokens, start)
         for index, layer in enumerate(self.decoder.layers):
             if layer.self_attn is not None:
-
-                def own(y: Tensor, attention: Attention = layer.self_attn, index: int = index) -> KeysValues:
-                    keys, values = attention.keys_values(y)
-                    return (keys, values) if grow is None else grow(index, keys, values)
-
-                x = layer.self_attn(x, own, mask, causal=mask is None and grow is None)
-            if layer.cross_attn is not None and (known := cross[index]) is not None:
-                x = layer.cross_attn(x, lambda _, known=known: known, source_mask)
+                own = None if grow is None else partial(grow, index)
+                x = layer.self_attn(x, mask, grow=own, causal=mask is None and grow is None)
+            if layer.cross_attn is not None:
+                x = layer.cross_attn(x, source_mask, known=cross[index])
             if layer.ffn is not None:
                 x = layer.ffn(x)
         return x if self.decoder.final_norm is None else self.decoder.final_norm(x)
 
     def logits(self, states: Tensor) -> Tensor:
-        """(B, T, D) -> (B, T, N)."""
+        """(B, T, D) -> (B, T, N), or (B, D) -> (B, N)."""
         weight = (self.target_embed or self.embed).weight if self.lm_head is None else self.lm_head.weight
         return F.linear(states, weight, self.output_bias)
 
@@ -217,10 +214,12 @@ class TPruneForConditionalGeneration(PreTrainedModel, GenerationMixin):
     def _embed(
         self, stack: Stack, table: nn.Embedding, positions: Positions, tokens: Tensor, start: int | Tensor
     ) -> Tensor:
-        x = table(tokens) * self.config.embedding_scale + positions.at(start, tokens.shape[1])
+        x = table(tokens) * self.config.embedding_scale + positions.at(
+            start, tokens.shape[-1] if tokens.dim() == 2 else 1
+        )
         if stack.embedding_norm is not None:
             x = stack.embedding_norm(x)
-        return F.dropout(x, self.config.dropout, self.training)
+        return dropout(x, self.config.dropout, self.training)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

@@ -1,0 +1,147 @@
+"""Bundles on ONNX Runtime, as an engine for the searches of `tprune.model.decode`.
+
+Shapes: B sentences (or sentences x beams), S source length, P cached target length, N vocabulary.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import takewhile
+from typing import Any
+
+import numpy as np
+
+from tprune.export import graphs
+from tprune.export.description import Bundle
+from tprune.export.refusals import not_installed, unreadable
+from tprune.model.decode import greedy_by_steps, length_limits
+from tprune.model.engine import Ids, Logits
+from tprune.model.search import Search
+
+
+@dataclass(frozen=True)
+class OnnxState:
+    """What OnnxRuntimeEngine knows of a batch; all tensors are the engine's own (`OrtValue`).
+
+    Attributes:
+        source: What comes from the source, by input name of `decode_step`.
+        past: The self-attention caches by input name of `decode_step`.
+        sentences: (B,) source row of each row; beams of one sentence share what comes from the source.
+        length: Target tokens so far.
+    """
+
+    source: dict[str, Any]
+    past: dict[str, Any]
+    sentences: Ids
+    length: int = 0
+
+
+class OnnxRuntimeEngine:
+    """A bundle on ONNX Runtime's CPU provider, for batches of padded sentences.
+
+    Args:
+        bundle: A bundle for this engine.
+        threads: Threads of one operator.
+
+    Raises:
+        MachineError: ONNX Runtime is not installed.
+        ArtifactError: It does not accept the graphs.
+    """
+
+    def __init__(self, bundle: Bundle, threads: int) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise not_installed("onnxruntime") from error
+        self.bundle, self.threads, self._runtime = bundle, threads, onnxruntime
+
+    def greedy(self, source: Ids, mask: Ids, search: Search) -> list[list[int]]:
+        """The whole search in one graph: see `tprune.model.decode.greedy`.
+
+        Raises:
+            InputError: An over-long sentence or a token id out of range.
+        """
+        if self._fixed(search) != self._fixed(Search(**self.bundle.search)):
+            return greedy_by_steps(self, source, mask, search)  # other tokens are banned or forced than in the graph
+        self.bundle.check_source(source)
+        limits = length_limits(mask, search)
+        (rows,) = self._translate.run(None, {"source": source, "source_mask": mask, "limits": limits})
+        return [
+            list(takewhile(lambda token: token != search.eos, row[:limit].tolist()))
+            for row, limit in zip(rows, limits, strict=True)
+        ]
+
+    def encode(self, source: Ids, mask: Ids) -> OnnxState:
+        """Run the encoder and the cross-attentions' projections: see `Engine.encode`.
+
+        Raises:
+            InputError: An over-long sentence or a token id out of range.
+        """
+        self.bundle.check_source(source)
+        size, step = len(source), self.bundle.graphs[graphs.DECODE_STEP]
+        inputs = {"source": self._value(source), "source_mask": self._value(mask)}
+        names = self.bundle.graphs[graphs.ENCODE].outputs
+        cross = dict(zip(names, self._encode.run_with_ort_values(names, inputs), strict=True))
+        empty = graphs.cache_shapes(self.bundle.decoder_shapes, "self_attn", size, 0)
+        past = [name for name in step.inputs if name.startswith("past_")]
+        return OnnxState(
+            {"source_mask": inputs["source_mask"], **cross},
+            {name: self._value(np.zeros(shape, np.float32)) for name, shape in zip(past, empty, strict=True)},
+            np.arange(size),
+        )
+
+    def step(self, tokens: Ids, state: OnnxState) -> tuple[Logits, OnnxState]:
+        """Run the decoder on one token a row: see `Engine.step`.
+
+        Raises:
+            InputError: A token id out of range, or more steps than the bundle allows.
+        """
+        self.bundle.check_step(tokens, state.length)
+        inputs = {"tokens": self._value(tokens), "position": self._value(np.array([state.length]))}
+        names = self.bundle.graphs[graphs.DECODE_STEP].outputs
+        logits, *caches = self._step.run_with_ort_values(names, inputs | state.source | state.past)
+        past = dict(zip(state.past, caches, strict=True))
+        return logits.numpy(), replace(state, past=past, length=state.length + 1)
+
+    def reorder(self, state: OnnxState, rows: Ids) -> OnnxState:
+        """Select rows of all keys and values: see `Engine.reorder`."""
+        past, sentences = self._select(state.past, rows), state.sentences[rows]
+        if np.array_equal(sentences, state.sentences):  # beams changed places within their sentence
+            return replace(state, past=past)
+        return replace(state, past=past, source=self._select(state.source, rows), sentences=sentences)
+
+    def _select(self, values: dict[str, Any], rows: Ids) -> dict[str, Any]:
+        return {name: self._value(value.numpy()[rows]) for name, value in values.items()}
+
+    def _value(self, array: np.ndarray[Any, Any]) -> Any:
+        return self._runtime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
+
+    @cached_property
+    def _encode(self) -> Any:
+        return self._session(graphs.ENCODE)
+
+    @cached_property
+    def _step(self) -> Any:
+        return self._session(graphs.DECODE_STEP)
+
+    @cached_property
+    def _translate(self) -> Any:
+        return self._session(graphs.TRANSLATE)
+
+    @staticmethod
+    def _fixed(search: Search) -> Search:
+        """What the one graph has built in of a search."""
+        return replace(search, limit=0, beams=1, length_penalty=1.0, max_new_tokens=None)
+
+    def _session(self, name: str) -> Any:
+        options = self._runtime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
+        options.log_severity_level = 3  # errors
+        # Threads that spin are quick within a run, and between runs only disturb those of other sessions.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        # Lengths differ at every step: planning memory by pattern would keep a plan for each.
+        options.enable_mem_pattern = False
+        path = self.bundle.path / self.bundle.graphs[name].file
+        try:
+            return self._runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its exceptions share no base class
+            raise unreadable(path, error) from None

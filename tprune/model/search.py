@@ -1,0 +1,58 @@
+"""How to look for a translation: the settings that every search and every engine shares."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tprune.model.transformer import TPruneForConditionalGeneration
+
+
+@dataclass(frozen=True)
+class Search:
+    """How to look for a translation; with `beams` = 1 greedily.
+
+    Attributes:
+        start: The token before the first one.
+        eos: The token after the last one.
+        pad: What fills a batch.
+        limit: The longest source and the longest target the engine has positions for, in tokens.
+        beams: Width of the beam.
+        length_penalty: A hypothesis scores its log-probability / length ** length_penalty.
+        forced_bos: The first token, whatever the model says: the target language of mBART and NLLB.
+        forced_eos: The last token of a translation that reaches its greatest length.
+        banned: Tokens that never appear in a translation, as padding.
+        max_new_tokens: Greatest length of every translation, in place of the rule of `max_length`.
+    """
+
+    start: int
+    eos: int
+    pad: int
+    limit: int
+    beams: int = 1
+    length_penalty: float = 1.0
+    forced_bos: int | None = None
+    forced_eos: int | None = None
+    banned: tuple[int, ...] = ()
+    max_new_tokens: int | None = None
+
+    def max_length(self, source_length: int) -> int:
+        """Greatest number of target tokens, eos included, for this many source tokens."""
+        wanted = source_length * 3 // 2 + 10 if self.max_new_tokens is None else self.max_new_tokens
+        return min(self.limit, wanted)
+
+    @classmethod
+    def of(cls, model: TPruneForConditionalGeneration, **changes: Any) -> "Search":
+        """What the model's own generation settings say, padding banned, with `changes` to the fields."""
+        settings, config = model.generation_config, model.config
+        pad = config.pad_token_id
+        # a bad word of several tokens is out of the searches' reach
+        bad = {words[0] for words in settings.bad_words_ids or () if len(words) == 1}
+        search = cls(
+            start=config.decoder_start_token_id,
+            eos=config.eos_token_id,
+            pad=pad,
+            limit=config.max_positions,
+            forced_bos=settings.forced_bos_token_id,
+            forced_eos=settings.forced_eos_token_id,
+            banned=tuple(sorted((bad | {pad, *(settings.suppress_tokens or ())}) - {config.eos_token_id})),
+        )
+        return replace(search, **changes)
