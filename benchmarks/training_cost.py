@@ -13,7 +13,7 @@ import torch
 from tprune import artifact
 from tprune.benchmarks import record, stats
 from tprune.learn.batches import TokenBatches, inputs_and_labels
-from tprune.learn.precision import attention_kernel, half
+from tprune.learn.machine import attention_kernel, half, kept_memory
 from tprune.learn.trainer import smoothed_cross_entropy
 from tprune.model import checkpoint
 from tprune.provenance import made_by
@@ -54,11 +54,12 @@ def measure(model_dir: Path, corpus_dir: Path) -> dict[str, object]:
         return (perf_counter() - start) * 1000
 
     samples: dict[bool, list[list[float]]] = {False: [], True: []}
-    for turn in range(WARMUP + ROUNDS):
-        for penalized in (False, True) if turn % 2 else (True, False):
-            times = [step(inputs, labels, penalized) for inputs, labels in batches]
-            if turn >= WARMUP:
-                samples[penalized].append(times)
+    with kept_memory():
+        for turn in range(WARMUP + ROUNDS):
+            for penalized in (False, True) if turn % 2 else (True, False):
+                times = [step(inputs, labels, penalized) for inputs, labels in batches]
+                if turn >= WARMUP:
+                    samples[penalized].append(times)
     plain, with_shs = np.asarray(samples[False]), np.asarray(samples[True])
     ratio = stats.speedup(with_shs, plain)
     return {

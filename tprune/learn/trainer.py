@@ -21,7 +21,7 @@ from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallba
 from tprune.config import Learn
 from tprune.learn.batches import Pairs, Parallel, TokenBatches, collate
 from tprune.learn.evaluate import token_loss
-from tprune.learn.precision import attention_kernel, half
+from tprune.learn.machine import attention_kernel, half, kept_memory
 from tprune.model.checkpoint import quiet
 from tprune.model.layers import Attention, FeedForward
 from tprune.model.transformer import TPruneForConditionalGeneration
@@ -69,7 +69,7 @@ def fit(
     if trainer.is_world_process_zero():
         _remove_all_but(whole, scratch)
     # a bar for every checkpoint's shards would cut the training's own bar to pieces
-    with quiet(), attention_kernel():
+    with quiet(), attention_kernel(), kept_memory():
         trainer.train(resume_from_checkpoint=str(whole[-1]) if whole else None)
     trainer.accelerator.wait_for_everyone()  # the first process may still be writing the last checkpoint
     if settings.average > 1:

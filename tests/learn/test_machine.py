@@ -1,4 +1,4 @@
-"""Products in bfloat16: chosen where the device has them, weights stay single precision, training comes to the same."""
+"""What makes training quick leaves it what it was: bf16 products, memory that is kept."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.learn.test_trainer import learn, run
-from tprune.learn.precision import half
+from tprune.learn.machine import half, kept_memory
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,18 @@ def test_bf16_learns_what_fp32_learns(tmp_path: Path) -> None:
     assert any(not torch.equal(tensor, other.state_dict()[name]) for name, tensor in model.state_dict().items())
     before, after = single[-1]["eval_loss"], mixed[-1]["eval_loss"]
     assert after == pytest.approx(before, rel=0.02)
+
+
+def test_kept_memory_is_given_back() -> None:
+    def resident_kib() -> int:
+        status = Path("/proc/self/status")
+        if not status.is_file():
+            pytest.skip("skipped, needs /proc")
+        return int(status.read_text().split("VmRSS:")[1].split()[0])
+
+    before = resident_kib()
+    with kept_memory():
+        tensors = [torch.ones(1 << 18) for _ in range(200)]  # 1 MiB each
+        del tensors
+        assert resident_kib() > before + 150_000
+    assert resident_kib() < before + 100_000
