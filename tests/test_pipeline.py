@@ -1,17 +1,15 @@
 """The whole chain on the built-in corpus, in a size for tests."""
 
 import json
-import os
 import random
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.command import mini_recipe, tprune
+from tests.killing import outcome, run_killed
 from tprune import artifact, config, pipeline
 from tprune.benchmarks import record
 from tprune.model.transformer import TPruneForConditionalGeneration
@@ -76,17 +74,8 @@ def test_a_changed_setting_makes_only_what_depends_on_it_again(undisturbed: Path
 
 
 def test_killed_at_random_moments_it_ends_with_the_same_plan_and_bleu(undisturbed: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tprune.cli", "run", str(mini_recipe(tmp_path)), "--out", str(tmp_path / "run")]
-    for _ in range(5):
-        process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-        )
-        time.sleep(random.uniform(6, 20))
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    subprocess.run(command, check=True, timeout=300, capture_output=True)
-    assert _outcome(tmp_path / "run") == _outcome(undisturbed)
+    run_killed(str(mini_recipe(tmp_path)), tmp_path / "run", random.Random(), seconds=(6, 20))
+    assert outcome(tmp_path / "run") == outcome(undisturbed)
 
 
 def test_the_run_says_where_its_report_is(
@@ -102,9 +91,3 @@ def _model(path: Path) -> TPruneForConditionalGeneration:
     from tprune.model import checkpoint
 
     return checkpoint.load(path)
-
-
-def _outcome(run: Path) -> tuple[object, ...]:
-    plan = json.loads((run / "plans/small/plan.json").read_text())
-    quality = sorted((row.model, row.engine, row.bleu, row.chrf) for row in record.read_all(run / "results"))
-    return plan, quality, artifact.read(run / "recovered/small").identity
