@@ -4,7 +4,7 @@ Latency is that of one sentence at a time, dense and pruned in turn in one proce
 on what each engine itself put out for the whole test set.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from tprune.artifact import Artifact
-from tprune.benchmarks import latency, quality, record, stats
+from tprune.benchmarks import latency, quality, record
 from tprune.benchmarks.quality import Output
+from tprune.benchmarks.ratios import timed_fields
 from tprune.benchmarks.record import DENSE, Row
 from tprune.config import Bench
 from tprune.errors import InputError
@@ -27,16 +28,15 @@ from tprune.provenance import made_by
 from tprune.text.corpus import Corpus
 
 Tell = Callable[[str], None]
+Variant = tuple[str, str]  # precision and model name
 PYTORCH = "pytorch"
-MOST_DRIFT = 0.5  # of a round's median from the median of all rounds
-MOST_SPREAD = 0.2  # of a speedup: width of its 95 % interval
 VERSIONS = {PYTORCH: "torch", "onnxruntime": "onnxruntime", "executorch": "executorch"}
 
 
 def compare(
     experiment: str,
     dataset: str,
-    entries: Mapping[tuple[str, str], Artifact],
+    entries: Mapping[tuple[str, str, str], Artifact],
     corpus: Corpus,
     language: str,
     settings: Bench,
@@ -44,11 +44,13 @@ def compare(
 ) -> Iterator[Row]:
     """Measure all models on all engines.
 
+    What an engine runs is timed in turn, whatever its precision, and compared with the dense model in fp32.
+
     Args:
         experiment: Name of the experiment, for the rows.
         dataset: Name of the corpus, for the rows.
-        entries: Checkpoints (engine "pytorch") and bundles by engine and model name; every engine
-            has a model called "dense", the baseline.
+        entries: Checkpoints (engine "pytorch") and bundles by engine, precision and model name; every engine
+            has a model called "dense", the baseline: in fp32, or else in the precision it is there.
         corpus: Its test splits are the test set.
         language: Target language.
         settings: Threads, sentences, rounds.
@@ -57,23 +59,24 @@ def compare(
     Raises:
         InputError: An engine has no dense model to compare with.
     """
-    names = {engine: [model for other, model in entries if other == engine] for engine, _ in entries}
-    if lacking := [engine for engine, models in names.items() if DENSE not in models]:
+    by_engine: dict[str, dict[Variant, Artifact]] = {}
+    for (engine, precision, model), entry in entries.items():
+        by_engine.setdefault(engine, {})[precision, model] = entry
+    lacking = [engine for engine, models in by_engine.items() if DENSE not in {model for _, model in models}]
+    if lacking:
         raise InputError(
             "nothing to compare with",
             where=", ".join(lacking),
             wanted="a dense model among them",
             fix="give the dense model too",
         )
-    for engine, models in names.items():
-        made = {model: entries[engine, model] for model in models}
+    for engine, made in by_engine.items():
         shared = {
             "experiment": experiment,
             "dataset": dataset,
             "split": quality.split_name(corpus),
             "seed": settings.seed,
             "engine": engine,
-            "precision": "fp32",
             "engine_version": version(VERSIONS[engine]),
             "environment": record.environment(),
             "made_by": made_by(),
@@ -86,54 +89,59 @@ def compare(
 def _greedy_rows(
     shared: Mapping[str, Any],
     engine: str,
-    made: Mapping[str, Artifact],
+    made: Mapping[Variant, Artifact],
     corpus: Corpus,
     language: str,
     settings: Bench,
     tell: Tell,
 ) -> Iterator[Row]:
-    outputs: dict[str, Output] = {}
+    outputs: dict[Variant, Output] = {}
     timed = _timed_sentences(corpus, settings.sentences)
     for threads in settings.threads:
-        opened = {model: open_entry(engine, entry, threads) for model, entry in made.items()}
-        for model, (runs, search) in opened.items():
-            if model not in outputs:
-                tell(f"BLEU of {model} on {engine}")
-                outputs[model] = quality.translate_tests(runs, corpus, search, language)
+        opened = {variant: open_entry(engine, entry, threads) for variant, entry in made.items()}
+        for variant, (runs, search) in opened.items():
+            if variant not in outputs:
+                tell(f"BLEU of {' '.join(variant)} on {engine}")
+                outputs[variant] = quality.translate_tests(runs, corpus, search, language)
         tell(f"latency on {engine}, threads: {threads}")
         samples = latency.time_in_turn(
-            {model: _translate_one(runs, search) for model, (runs, search) in opened.items()},
+            {variant: _translate_one(runs, search) for variant, (runs, search) in opened.items()},
             timed,
             rounds=settings.rounds,
             warmup=settings.warmup,
         )
-        times = {model: sample.milliseconds for model, sample in samples.items()}
-        for model, entry in made.items():
+        times, baseline = {variant: sample.milliseconds for variant, sample in samples.items()}, _baseline(made)
+        for variant, entry in made.items():
             yield Row(
                 **shared,
-                **_facts(model, entry),
+                **_facts(variant, entry),
                 threads=threads,
                 decode="greedy",
-                **_latency(times, model),
-                **_quality(outputs, model, corpus, language, settings),
+                **timed_fields(times, variant, baseline, DENSE if baseline[0] == "fp32" else f"{DENSE} {baseline[0]}"),
+                **_quality(outputs, variant, corpus, language, settings),
             )
 
 
 def _beam_rows(
-    shared: Mapping[str, Any], made: Mapping[str, Artifact], corpus: Corpus, language: str, settings: Bench, tell: Tell
+    shared: Mapping[str, Any],
+    made: Mapping[Variant, Artifact],
+    corpus: Corpus,
+    language: str,
+    settings: Bench,
+    tell: Tell,
 ) -> Iterator[Row]:
-    outputs: dict[str, Output] = {}
-    for model, entry in made.items():
-        tell(f"BLEU of {model} with beam {settings.beam}")
+    outputs: dict[Variant, Output] = {}
+    for variant, entry in made.items():
+        tell(f"BLEU of {' '.join(variant)} with beam {settings.beam}")
         runs, search = open_entry(PYTORCH, entry, max(settings.threads))
-        outputs[model] = quality.translate_tests(runs, corpus, replace(search, beams=settings.beam), language)
-    for model, entry in made.items():
+        outputs[variant] = quality.translate_tests(runs, corpus, replace(search, beams=settings.beam), language)
+    for variant, entry in made.items():
         yield Row(
             **shared,
-            **_facts(model, entry),
+            **_facts(variant, entry),
             decode=f"beam{settings.beam}",
             valid={"ok": True},
-            **_quality(outputs, model, corpus, language, settings),
+            **_quality(outputs, variant, corpus, language, settings),
         )
 
 
@@ -146,29 +154,15 @@ def open_entry(engine: str, entry: Artifact, threads: int) -> tuple[Engine, Sear
     return runtime.open_bundle(entry.path, threads), Search(**description.read(entry.path).search)
 
 
-def _latency(times: Mapping[str, np.ndarray[Any, Any]], model: str) -> dict[str, Any]:
-    milliseconds = times[model]
-    found = stats.percentiles(milliseconds)
-    # A shared machine's speed drifts; the two models in turn share the drift, and the ratio's interval shows what is
-    # left of it. So the ratio is judged by its interval, and only a time by itself by its drift.
-    doubts = stats.doubts(milliseconds, most_drift=MOST_DRIFT)
-    row: dict[str, Any] = {}
-    if model != DENSE:
-        ratio = stats.speedup(times[DENSE], milliseconds)
-        row = {"baseline": DENSE, "speedup": ratio.ratio, "speedup_lower": ratio.lower, "speedup_upper": ratio.upper}
-        doubts += [f"dense: {doubt}" for doubt in stats.doubts(times[DENSE], most_drift=MOST_DRIFT)]
-        if ratio.lower is None or ratio.upper is None or ratio.upper - ratio.lower > MOST_SPREAD * ratio.ratio:
-            doubts.append(f"the speedup's 95 % interval is wider than {MOST_SPREAD:.0%} of it")
-    return row | {
-        "latency_ms": {"p50": found.p50, "p90": found.p90, "samples": milliseconds.flatten().round(4).tolist()},
-        "valid": {"ok": not doubts, "reasons": doubts},
-    }
+def _baseline(variants: Collection[Variant]) -> Variant:
+    """The dense model, in fp32 if it is there."""
+    return min((variant for variant in variants if variant[1] == DENSE), key=lambda variant: variant[0] != "fp32")
 
 
 def _quality(
-    outputs: Mapping[str, Output], model: str, corpus: Corpus, language: str, settings: Bench
+    outputs: Mapping[Variant, Output], variant: Variant, corpus: Corpus, language: str, settings: Bench
 ) -> dict[str, Any]:
-    own = outputs[model]
+    own, baseline = outputs[variant], _baseline(outputs)
     row: dict[str, Any] = {
         "bleu": own.pooled.bleu,
         "bleu_signature": own.pooled.bleu_signature,
@@ -180,8 +174,8 @@ def _quality(
         "target_tokens": own.target_tokens,
         "hypotheses_sha256": own.digest,
     }
-    if model != DENSE and outputs[DENSE].pooled.bleu > 0:  # nothing is left to lose of a BLEU of 0
-        lost = quality.loss(outputs[DENSE], own, corpus, language, resamples=settings.bootstrap, seed=settings.seed)
+    if variant != baseline and outputs[baseline].pooled.bleu > 0:  # nothing is left to lose of a BLEU of 0
+        lost = quality.loss(outputs[baseline], own, corpus, language, resamples=settings.bootstrap, seed=settings.seed)
         row |= {"bleu_loss_percent": lost.percent, "bleu_loss_upper_percent": lost.upper_percent}
     return row
 
@@ -200,12 +194,13 @@ def _translate_one(engine: Engine, search: Search) -> Callable[[Sequence[int]], 
     return translate
 
 
-def _facts(model: str, entry: Artifact) -> dict[str, Any]:
+def _facts(variant: Variant, entry: Artifact) -> dict[str, Any]:
     if entry.kind == "model":
         parameters = sum(int(np.prod(shape)) for shape in checkpoint.weight_shapes(entry.path).values())
     else:
         parameters = description.read(entry.path).parameters
-    return {"model": model, "parameters": parameters, "size_bytes": _size(entry)}
+    precision, model = variant
+    return {"model": model, "precision": precision, "parameters": parameters, "size_bytes": _size(entry)}
 
 
 def _size(entry: Artifact) -> int:

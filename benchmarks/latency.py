@@ -5,7 +5,7 @@ the ratio of their times cancels it. Nothing in here knows an engine: a candidat
 """
 
 import gc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter_ns
 from typing import Generic, TypeVar
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tprune.errors import InputError
 
+Candidate = TypeVar("Candidate", bound=Hashable)
 Sentence = TypeVar("Sentence")
 Output = TypeVar("Output")
 
@@ -31,24 +32,24 @@ class Samples(Generic[Output]):
 
 
 def time_in_turn(
-    candidates: Mapping[str, Callable[[Sentence], Output]],
+    candidates: Mapping[Candidate, Callable[[Sentence], Output]],
     sentences: Sequence[Sentence],
     *,
     rounds: int,
     warmup: int = 1,
     progress: Callable[[int, int], object] | None = None,
-) -> dict[str, Samples[Output]]:
+) -> dict[Candidate, Samples[Output]]:
     """Translate all sentences with every candidate in every round, the order rotated by one each time.
 
     Args:
-        candidates: What to time, by name.
+        candidates: What to time, by whatever tells them apart.
         sentences: What each candidate is called with, one at a time.
         rounds: Timed passes of every candidate over the sentences.
         warmup: Passes before, not timed.
         progress: Called with passes done and passes in all, outside the timed sections.
 
     Returns:
-        Samples by the candidates' names, in their order.
+        Samples by candidate, in their order.
 
     Raises:
         InputError: No candidate, no sentence, or no round.
@@ -66,7 +67,7 @@ def time_in_turn(
         raise InputError("nothing to time", problems=problems, fix="give at least one of each")
     names = list(candidates)
     times = {name: np.empty((rounds, len(sentences))) for name in names}
-    outputs: dict[str, tuple[Output, ...]] = {}
+    outputs: dict[Candidate, tuple[Output, ...]] = {}
     for turn in range(warmup + rounds):
         shift = turn % len(names)
         for position, name in enumerate(names[shift:] + names[:shift]):

@@ -20,19 +20,21 @@ from tprune.model.transformer import TPruneForConditionalGeneration
 from tprune.text.vocab import copy_files
 
 
-def inputs(engine: str, settings: Export) -> dict[str, Any]:
+def inputs(engine: str, precision: str, settings: Export) -> dict[str, Any]:
     """What a bundle depends on besides the model.
 
     Raises:
-        InputError: No such engine.
+        InputError: No such engine or precision.
         MachineError: The engine is not installed.
     """
     if engine not in EXPORTERS:
         raise InputError("no such engine", got=engine, wanted=" | ".join(EXPORTERS), fix="choose one of these")
+    if precision not in PRECISIONS:
+        raise InputError("no such precision", got=precision, wanted=" | ".join(PRECISIONS), fix="choose one of these")
     return {
         "engine": engine,
         "engine_version": version(engine),
-        "precision": "fp32",
+        "precision": precision,
         **settings.model_dump(include={"max_source", "max_target", "parity_sentences"}),
     }
 
@@ -43,6 +45,7 @@ def export(
     engine: str,
     settings: Export,
     *,
+    precision: str = "fp32",
     sentences: Sequence[Sequence[int]] | None = None,
     force: bool = False,
 ) -> Artifact:
@@ -55,17 +58,18 @@ def export(
         out: The bundle's directory.
         engine: onnxruntime or executorch.
         settings: Limits and how many sentences to verify with.
+        precision: fp32 or int8.
         sentences: Source token ids to verify with, the over-long are left out; None: random ones.
         force: Replace an existing bundle.
 
     Raises:
-        InputError: No such engine, or no sentence is short enough.
+        InputError: No such engine or precision, or no sentence is short enough.
         ArtifactError: `out` exists and `force` is off, or `model_dir` is no model.
         ModelError: The model cannot be loaded.
         ExportError: The engine refuses the graph, or its output differs from the model's.
         MachineError: The engine is not installed, or the disk is full.
     """
-    config = inputs(engine, settings)
+    config = inputs(engine, precision, settings)
     parent = artifact.read(model_dir, kind="model")
     with artifact.create(out, "bundle", config=config, parents={"model": parent}, force=force) as partial:
         model = checkpoint.load(model_dir)
@@ -77,8 +81,9 @@ def export(
             path=partial,
             engine=engine,
             engine_version=config["engine_version"],
+            precision=precision,
             model=parent.identity,
-            graphs=EXPORTERS[engine](model, partial, max_source, max_target, search),
+            graphs=EXPORTERS[engine](model, partial, max_source, max_target, search, precision),
             vocabulary=model.config.vocab_size,
             target_vocabulary=model.config.target_vocab_size or model.config.vocab_size,
             decoder_shapes=model.config.decoder_shapes,
@@ -109,7 +114,8 @@ def _chosen(
     return short
 
 
-EXPORTERS: Mapping[str, Callable[[TPruneForConditionalGeneration, Path, int, int, Search], dict[str, Graph]]] = {
+PRECISIONS = ("fp32", "int8")
+EXPORTERS: Mapping[str, Callable[[TPruneForConditionalGeneration, Path, int, int, Search, str], dict[str, Graph]]] = {
     "onnxruntime": to_onnx,
     "executorch": to_executorch,
 }

@@ -128,11 +128,19 @@ class DecodeStep(nn.Module):
 
 
 def prepared(model: TPruneForConditionalGeneration) -> TPruneForConditionalGeneration:
-    """A copy to trace: the same function with fewer and larger operators."""
+    """A copy to trace: the same function with fewer and larger operators, each product a module of its own."""
     copied = deepcopy(model)
     for layer in (*copied.encoder.layers, *copied.decoder.layers):
         if layer.self_attn is not None:
             layer.self_attn.pack()
+    size = copied.config.target_vocab_size or copied.config.vocab_size
+    output = nn.Linear(copied.config.d_model, size, bias=copied.output_bias is not None)
+    tied = (copied.target_embed or copied.embed) if copied.lm_head is None else copied.lm_head
+    with torch.no_grad():
+        output.weight.copy_(tied.weight)
+        if copied.output_bias is not None:
+            output.bias.copy_(copied.output_bias)
+    copied.lm_head, copied.output_bias = output, None
     return copied
 
 

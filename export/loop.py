@@ -49,14 +49,15 @@ def translate_graph(
         "pad": np.array(search.pad),
         "one": np.array(1),
         "ones": np.array([1]),
-        "first": np.array([0]),
     }
     if search.banned:
         bias = np.zeros(vocabulary, np.float32)
         bias[list(search.banned)] = -np.inf
         constants["banned"] = bias
     if search.forced_bos is not None:
-        constants["forced_bos"] = np.array(search.forced_bos)
+        constants |= {"forced_bos": np.array(search.forced_bos), "first": np.array([0])}
+    if search.forced_eos is not None:
+        constants["forced_eos"] = np.array(search.forced_eos)
     nodes = list(encode.graph.node)
     nodes += [
         _node("Shape", ["source"], ["batch"], end=1, start=0),

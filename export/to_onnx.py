@@ -18,6 +18,7 @@ from torch.export import Dim
 from tprune.errors import ExportError
 from tprune.export import graphs, loop
 from tprune.export.description import Graph
+from tprune.export.quantize import quantize
 from tprune.export.silence import silence
 from tprune.export.weights import Weights
 from tprune.model.search import Search
@@ -28,7 +29,12 @@ WEIGHTS = "model.onnx.data"
 
 
 def to_onnx(
-    model: TPruneForConditionalGeneration, folder: Path, max_source: int, max_target: int, search: Search
+    model: TPruneForConditionalGeneration,
+    folder: Path,
+    max_source: int,
+    max_target: int,
+    search: Search,
+    precision: str = "fp32",
 ) -> dict[str, Graph]:
     """Export a model's graphs with dynamic batch, source and past lengths.
 
@@ -38,6 +44,7 @@ def to_onnx(
         max_source: Most source tokens of a sentence.
         max_target: Most target tokens of a sentence.
         search: Special tokens of the greedy search.
+        precision: fp32 or int8, see `tprune.export.quantize`.
 
     Returns:
         The graphs by name.
@@ -73,6 +80,9 @@ def to_onnx(
         _trace(
             step, step.example(batch=2), [{0: batch}, {}, sentence, *caches, *cross], found[graphs.DECODE_STEP], traced
         )
+        if precision == "int8":
+            for name in (graphs.ENCODE, graphs.DECODE_STEP):
+                quantize(traced / found[name].file)
         weights = Weights(folder / WEIGHTS)
         written = {name: weights.take(traced / found[name].file) for name in (graphs.ENCODE, graphs.DECODE_STEP)}
     written[graphs.TRANSLATE] = loop.translate_graph(

@@ -1,7 +1,6 @@
 """One file of weights for all ONNX graphs of a bundle: equal tensors lie in it once, engines map it into memory."""
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
@@ -26,7 +25,9 @@ class Weights:
     def take(self, graph_path: Path) -> ModelProto:
         """Read a graph, put its large tensors into the file, and return it referring to them."""
         model = onnx.load(graph_path, load_external_data=False)
-        for tensor in _tensors(model):
+        for node in model.graph.node:
+            del node.metadata_props[:]  # where in Python it was traced: larger than the graph
+        for tensor in model.graph.initializer:
             if external_data_helper.uses_external_data(tensor):
                 external_data_helper.load_external_data_for_tensor(tensor, str(graph_path.parent))
                 tensor.data_location = TensorProto.DEFAULT
@@ -45,7 +46,3 @@ class Weights:
                 file.write(data)
         external_data_helper.set_external_data(tensor, self.path.name, self._offsets[key], len(data))
         tensor.ClearField("raw_data")
-
-
-def _tensors(model: ModelProto) -> Iterator[TensorProto]:
-    yield from model.graph.initializer

@@ -105,10 +105,10 @@ def test_unknown_recipe(refused: Refused, tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One corpus and two untrained models; each test damages a copy."""
-    from tprune import config, stages
+    from tprune import settings, stages
 
     folder = tmp_path_factory.mktemp("made")
-    recipe = config.load(mini_recipe(folder, steps="2", checkpoint_every="2", sentences="150"))
+    recipe = settings.load(mini_recipe(folder, steps="2", checkpoint_every="2", sentences="150"))
     corpus = stages.corpus(folder / "corpus", recipe.text).make(False)
     stages.train(folder / "dense", corpus, recipe.model, recipe.learn, None).make(False)
     wider = recipe.model.model_copy(update={"ffn": 64})

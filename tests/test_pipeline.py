@@ -10,7 +10,7 @@ import pytest
 
 from tests.command import mini_recipe, tprune
 from tests.killing import outcome, run_killed
-from tprune import artifact, config, pipeline
+from tprune import artifact, pipeline, settings
 from tprune.benchmarks import record
 from tprune.model.transformer import TPruneForConditionalGeneration
 
@@ -61,7 +61,7 @@ def test_rows_hold_what_the_artifacts_say(undisturbed: Path) -> None:
 def test_a_second_run_makes_nothing_again(undisturbed: Path) -> None:
     told: list[str] = []
     before = {path: path.stat().st_mtime_ns for path in undisturbed.rglob("manifest.json")}
-    pipeline.run(config.load(undisturbed.parent / "mini.toml"), undisturbed, told.append)
+    pipeline.run(settings.load(undisturbed.parent / "mini.toml"), undisturbed, told.append)
     assert all("up to date" in line for line in told)
     assert before == {path: path.stat().st_mtime_ns for path in undisturbed.rglob("manifest.json")}
 
@@ -69,7 +69,7 @@ def test_a_second_run_makes_nothing_again(undisturbed: Path) -> None:
 def test_a_changed_setting_makes_only_what_depends_on_it_again(undisturbed: Path, tmp_path: Path) -> None:
     told: list[str] = []
     subprocess.run(["cp", "-r", undisturbed, tmp_path / "run"], check=True)
-    pipeline.run(config.load(undisturbed.parent / "mini.toml", ["bench.bootstrap=30"]), tmp_path / "run", told.append)
+    pipeline.run(settings.load(undisturbed.parent / "mini.toml", ["bench.bootstrap=30"]), tmp_path / "run", told.append)
     assert [line.split(":")[0] for line in told if "stale" in line] == ["benchmark", "report"]
 
 

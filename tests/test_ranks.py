@@ -5,12 +5,12 @@ import sys
 from pathlib import Path
 
 from tests.command import mini_recipe
-from tprune import artifact, config, stages
+from tprune import artifact, settings, stages
 
 
 def test_torchrun_trains_through_the_command_line(tmp_path: Path) -> None:
     recipe = mini_recipe(tmp_path)
-    stages.corpus(tmp_path / "corpus", config.load(recipe).text).make(False)
+    stages.corpus(tmp_path / "corpus", settings.load(recipe).text).make(False)
     launched = subprocess.run(
         [
             *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),

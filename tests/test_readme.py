@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from tests.conftest import ROOT
-from tprune import cli, config
+from tprune import cli, settings
 from tprune.benchmarks.readme import readme_tables
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -41,13 +41,13 @@ def test_a_command_parses(command: str) -> None:
 def test_its_settings_exist(command: str) -> None:
     words = shlex.split(command)
     overrides = [after for word, after in itertools.pairwise(words) if word == "--set"]
-    named = [word for word in words if (config.RECIPES / f"{word}.toml").is_file()]
-    assert config.load(named[0], overrides) if named else config.defaults(overrides)
+    named = [word for word in words if (settings.RECIPES / f"{word}.toml").is_file()]
+    assert settings.load(named[0], overrides) if named else settings.defaults(overrides)
 
 
 def test_every_recipe_is_loaded() -> None:
-    names = [path.stem for path in config.RECIPES.glob("*.toml")]
-    assert {config.load(name).name for name in names} == set(names) == {
+    names = [path.stem for path in settings.RECIPES.glob("*.toml")]
+    assert {settings.load(name).name for name in names} == set(names) == {
         "quickstart", "multi30k", "tatoeba", "kftt", "opus_mt"}  # fmt: skip
 
 

@@ -12,8 +12,7 @@ from typing import Annotated
 
 import typer
 
-from tprune import config as settings
-from tprune import verbs
+from tprune import settings, verbs
 from tprune.errors import TpruneError
 from tprune.progress import console, tell
 

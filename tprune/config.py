@@ -1,22 +1,15 @@
 """One tree of settings: every default stands here once, a recipe holds only what differs.
 
-A recipe is a TOML file; `--set section.key=value` overrides one key. Unknown keys, wrong types
-and values out of range are collected into one error.
+`tprune.settings` reads it from recipes and overrides.
 """
 
 import json
-import tomllib
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tprune.errors import InputError
-
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
-RECIPES = Path(__file__).parent / "recipes"
 
 
 class Section(BaseModel):
@@ -145,6 +138,7 @@ class Export(Section):
     """Bundles to write."""
 
     engines: tuple[Literal["onnxruntime", "executorch"], ...] = ("onnxruntime", "executorch")
+    precisions: tuple[Literal["fp32", "int8"], ...] = ("fp32",)
     max_source: Positive = 128
     max_target: Positive = 128
     parity_sentences: Positive = 20
@@ -184,38 +178,6 @@ class Config(Section):
     bench: Bench = Bench()
 
 
-def load(recipe: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a recipe and apply `section.key=value` overrides.
-
-    Args:
-        recipe: A shipped recipe's name, or the path of a TOML file.
-        overrides: `learn.steps=500`; values are TOML, a bare word is a string.
-
-    Raises:
-        InputError: No such recipe, not TOML, or values that do not fit; all of them at once.
-    """
-    path = _find(recipe)
-    try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError("not valid TOML", where=path, got=str(error), fix="correct the recipe") from None
-    tree.setdefault("name", path.stem)
-    return _checked(tree, overrides, path)
-
-
-def defaults(overrides: Sequence[str] = ()) -> Config:
-    """The defaults with overrides, for verbs called without a recipe; raises as `load` does."""
-    return _checked({"name": "defaults"}, overrides, "defaults")
-
-
-def target(**values: Any) -> Target:
-    """A pruning target from a command line's flags; raises InputError with all that does not fit."""
-    try:
-        return Target(**values)
-    except ValidationError as error:
-        raise InputError("these flags do not fit", problems=problems(error), fix="correct them") from None
-
-
 def problems(error: ValidationError) -> list[str]:
     """One short clause for each thing pydantic found wrong."""
     found = []
@@ -226,73 +188,6 @@ def problems(error: ValidationError) -> list[str]:
         else:
             found.append(f"{key}: {entry['msg'][:1].lower()}{entry['msg'][1:]} (got {entry['input']!r})")
     return found
-
-
-def _checked(tree: dict[str, Any], overrides: Sequence[str], where: object) -> Config:
-    for override in overrides:
-        _assign(tree, override)
-    try:
-        return Config.model_validate(_layer(tree))
-    except ValidationError as error:
-        raise InputError(
-            "the recipe does not fit",
-            where=where,
-            problems=problems(error),
-            fix="correct these keys; tprune/config.py lists all of them",
-        ) from None
-
-
-def _find(recipe: str | Path) -> Path:
-    shipped = RECIPES / f"{recipe}.toml"
-    path = shipped if shipped.is_file() else Path(recipe)
-    if not path.is_file():
-        raise InputError(
-            "no such recipe",
-            where=recipe,
-            wanted=" | ".join(sorted(entry.stem for entry in RECIPES.glob("*.toml"))) + " or a .toml file",
-            fix="give one of these names or the path of a file",
-        )
-    return path
-
-
-def _layer(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay the recipe over the defaults, so that `[recover] steps = 5` keeps recovery's other defaults."""
-    return _merge(Config(name="defaults").model_dump(), tree)
-
-
-def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in changes.items():
-        below = merged.get(key)
-        merged[key] = _merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
-    return merged
-
-
-def _assign(tree: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise InputError(
-            "override without a value",
-            where=f"--set {override}",
-            wanted="section.key=value",
-            fix="write for example --set learn.steps=500",
-        )
-    *path, last = key.split(".")
-    for part in path:
-        below = tree.setdefault(part, {})
-        if not isinstance(below, dict):
-            raise InputError(
-                "no such section", where=f"--set {override}", got=part, fix="tprune/config.py lists all keys"
-            )
-        tree = below
-    tree[last] = _value(text)
-
-
-def _value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
 
 
 def resolved(section: BaseModel) -> dict[str, Any]:

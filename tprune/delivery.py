@@ -9,12 +9,15 @@ from tprune.artifact import Artifact
 from tprune.config import Bench, Export, resolved
 from tprune.stages import Stage, stage
 
+Entry = tuple[str, str, str]
+"""Engine, precision and model name."""
 
-def bundle(out: Path, model: Artifact, engine: str, text: Artifact | None, settings: Export) -> Stage:
+
+def bundle(out: Path, model: Artifact, engine: str, precision: str, text: Artifact | None, settings: Export) -> Stage:
     """The directory that goes to the phone."""
     from tprune.export import bundle as room
 
-    config = room.inputs(engine, settings)
+    config = room.inputs(engine, precision, settings)
 
     def make(force: bool) -> Artifact:
         from tprune.text.corpus import open_corpus
@@ -22,15 +25,15 @@ def bundle(out: Path, model: Artifact, engine: str, text: Artifact | None, setti
         out.parent.mkdir(parents=True, exist_ok=True)
         valid = open_corpus(text).split("valid") if text else ()
         sentences = [valid[index][0].tolist() for index in range(len(valid))] or None
-        return room.export(model.path, out, engine, settings, sentences=sentences, force=force)
+        return room.export(model.path, out, engine, settings, precision=precision, sentences=sentences, force=force)
 
-    return Stage(f"export {engine} {out.name}", out, artifact.fingerprint("bundle", config, {"model": model}), make)
+    return Stage(
+        f"export {engine} {precision} {out.name}", out, artifact.fingerprint("bundle", config, {"model": model}), make
+    )
 
 
-def bench(
-    out: Path, experiment: str, entries: Mapping[tuple[str, str], Artifact], text: Artifact, settings: Bench
-) -> Stage:
-    """Latency and BLEU of dense and pruned models, by engine and model name, on this machine."""
+def bench(out: Path, experiment: str, entries: Mapping[Entry, Artifact], text: Artifact, settings: Bench) -> Stage:
+    """Latency and BLEU of dense and pruned models, by engine, precision and model name, on this machine."""
 
     def make(partial_out: Path) -> None:
         from tprune.benchmarks import comparison, record
@@ -46,7 +49,7 @@ def bench(
             )
         record.write(partial_out / "results.json", rows)
 
-    parents = {f"{engine}/{name}": made for (engine, name), made in entries.items()}
+    parents = {"/".join(key): made for key, made in entries.items()}
     return stage(
         "benchmark", "results", out, {"experiment": experiment, **resolved(settings)}, {**parents, "corpus": text}, make
     )
@@ -91,9 +94,10 @@ def report(
     return stage("report", "report", out, {"title": title}, parents, make)
 
 
-def engine_of(made: Artifact) -> str:
-    """The engine that runs a checkpoint or a bundle."""
-    return "pytorch" if made.kind == "model" else str(made.manifest["config"]["engine"])
+def entry_of(name: str, made: Artifact) -> Entry:
+    """What a checkpoint or a bundle is measured as."""
+    said = {"engine": "pytorch", "precision": "fp32"} if made.kind == "model" else made.manifest["config"]
+    return str(said["engine"]), str(said["precision"]), name
 
 
 def _dataset(text: Mapping[str, Any]) -> str:

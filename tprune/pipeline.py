@@ -5,6 +5,7 @@ whose inputs have is made again, a killed stage goes on from its scratch.
 """
 
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 from tprune import delivery, stages
@@ -69,11 +70,12 @@ def run(config: Config, out: Path, tell: Tell, until: str = "report") -> Artifac
             ),
             tell,
         )
-    entries = {("pytorch", name): model for name, model in models.items()}
-    for engine in config.export.engines if "bundles" in steps else ():
+    entries = {("pytorch", "fp32", name): model for name, model in models.items()}
+    for engine, precision in product(config.export.engines, config.export.precisions) if "bundles" in steps else ():
+        folder = out / "bundles" / engine / precision
         for name, model in models.items():
-            last = entries[engine, name] = _settle(
-                delivery.bundle(out / "bundles" / engine / name, model, engine, text, config.export), tell
+            last = entries[engine, precision, name] = _settle(
+                delivery.bundle(folder / name, model, engine, precision, text, config.export), tell
             )
     if "results" in steps:
         timed = {key: made for key, made in entries.items() if key[0] in config.bench.engines}

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tprune import config as settings
+from tprune import settings
 from tprune.errors import InputError
 
 if TYPE_CHECKING:
     from tprune.artifact import Artifact
+    from tprune.config import Config, Target
 
 Out = Annotated[Path, typer.Option("--out", help="Directory to write.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
@@ -149,6 +150,7 @@ def export(
     model: Folder,
     out: Out,
     engine: Annotated[str, typer.Option(help="onnxruntime or executorch.")] = "onnxruntime",
+    precision: Annotated[str, typer.Option(help="fp32 or int8.")] = "fp32",
     corpus: Annotated[Path | None, typer.Option(help="Its validation sentences are used for the parity check.")] = None,
     recipe: Recipe = None,
     overrides: Overrides = None,
@@ -157,10 +159,8 @@ def export(
     """Write a bundle for an engine and check it against the model."""
     from tprune import artifact, delivery
 
-    made = delivery.bundle(
-        out, artifact.read(model, "model"), engine, _maybe(corpus, "corpus"), _settings(recipe, overrides).export
-    )
-    done(made.make(force).path)
+    chosen, text = _settings(recipe, overrides).export, _maybe(corpus, "corpus")
+    done(delivery.bundle(out, artifact.read(model, "model"), engine, precision, text, chosen).make(force).path)
 
 
 def bench(
@@ -176,8 +176,8 @@ def bench(
     from tprune import artifact, delivery
 
     chosen = _settings(recipe, overrides)
-    given = {"dense": artifact.read(dense), **{path.name: artifact.read(path) for path in pruned}}
-    entries = {(delivery.engine_of(entry), name): entry for name, entry in given.items()}
+    given = [("dense", artifact.read(dense)), *((path.name, artifact.read(path)) for path in pruned)]
+    entries = {delivery.entry_of(name, made): made for name, made in given}
     made = delivery.bench(out, chosen.name, entries, artifact.read(corpus, "corpus"), chosen.bench).make(force)
     print_rows(made.path)
     done(made.path)
@@ -197,11 +197,11 @@ def done(path: Path) -> None:
     typer.echo(str(path))
 
 
-def _settings(recipe: str | None, overrides: list[str] | None) -> settings.Config:
+def _settings(recipe: str | None, overrides: list[str] | None) -> "Config":
     return settings.load(recipe, overrides or []) if recipe else settings.defaults(overrides or [])
 
 
-def _target(name: str, budgets: dict[str, float | None], planner: str, **rest: Any) -> settings.Target:
+def _target(name: str, budgets: dict[str, float | None], planner: str, **rest: Any) -> "Target":
     given = {key: value for key, value in budgets.items() if value is not None}
     if len(given) != 1:
         raise InputError(

@@ -1,1 +1,1 @@
-"""Other engines, measured in the same run on the same model (extra `peers`)."""
+"""Other engines, fed with the same model, for comparison in one run."""

@@ -25,7 +25,7 @@ def test_a_bundle_says_what_it_is_and_holds_what_the_phone_needs(bundles: Bundle
     path = bundles(name, engine)
     made, said = artifact.read(path, kind="bundle"), description.read(path)
     parent = artifact.read(bundles.models[name])
-    assert made.fingerprint == artifact.fingerprint("bundle", inputs(engine, SETTINGS), {"model": parent})
+    assert made.fingerprint == artifact.fingerprint("bundle", inputs(engine, "fp32", SETTINGS), {"model": parent})
     assert said.model == made.manifest["parents"]["model"]["identity"] == parent.identity
     graph_files = {graph.file for graph in said.graphs.values()}
     weights = {"model.onnx.data"} if engine == "onnxruntime" else set()
@@ -90,7 +90,9 @@ def test_a_model_that_differs_is_noticed(bundles: Bundles, name: str, engine: st
     assert verify(model, run, said, sentences)["different_tokens"] == 0
     bias = model.get_parameter("decoder.layers.0.ffn.fc2.bias").data
     bias[0] += 0.05
-    with pytest.raises(ExportError, match=rf"^{engine}: the exported graphs differ from the model · got logits off by"):
+    with pytest.raises(
+        ExportError, match=rf"^{engine} fp32: the exported graphs differ from the model · got logits off by"
+    ):
         verify(model, run, said, sentences)
     bias[0] = float("nan")
     with pytest.raises(ModelError, match=r"the model's output is not a number"):

@@ -19,7 +19,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from tprune.model.decode import Ids
+from tprune.model.engine import Ids
 from tprune.model.shape import TPruneConfig
 from tprune.model.transformer import TPruneForConditionalGeneration
 

@@ -98,8 +98,10 @@ class TPruneForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     def logits(self, states: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, N), or (B, D) -> (B, N)."""
-        weight = (self.target_embed or self.embed).weight if self.lm_head is None else self.lm_head.weight
-        return F.linear(states, weight, self.output_bias)
+        if self.lm_head is None:
+            return F.linear(states, (self.target_embed or self.embed).weight, self.output_bias)
+        logits: Tensor = self.lm_head(states)
+        return logits if self.output_bias is None else logits + self.output_bias
 
     def forward(
         self,

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from tprune import config
-from tprune.config import RECIPES, Config, Learn, Target, load, resolved
+from tprune import settings
+from tprune.config import Config, Learn, Target, resolved
 from tprune.errors import InputError
+from tprune.settings import RECIPES, load
 
 SHIPPED = sorted(RECIPES.glob("*.toml"))
 FIX = "correct these keys; tprune/config.py lists all of them"
@@ -166,11 +167,11 @@ def test_recipes_that_are_no_recipes(tmp_path: Path) -> None:
 
 
 def test_defaults_and_flags() -> None:
-    assert config.defaults() == Config(name="defaults")
-    assert config.defaults(["learn.steps=3"]).learn == Learn(steps=3)
-    assert config.target(name="x", keep=0.3) == Target(name="x", keep=0.3)
+    assert settings.defaults() == Config(name="defaults")
+    assert settings.defaults(["learn.steps=3"]).learn == Learn(steps=3)
+    assert settings.target(name="x", keep=0.3) == Target(name="x", keep=0.3)
     with pytest.raises(InputError) as caught:
-        config.target(name="x", keep=0, planer="global")
+        settings.target(name="x", keep=0, planer="global")
     assert str(caught.value) == (
         "these flags do not fit · keep: input should be greater than 0 (got 0); unknown key planer · correct them"
     )

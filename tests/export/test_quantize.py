@@ -1,0 +1,74 @@
+"""int8 bundles: what is quantized, and that it means the same wherever it runs."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from tests.export.conftest import ENGINES, SETTINGS, Bundles, build
+from tprune.export import description, graphs
+from tprune.export.bundle import export
+from tprune.export.runtime import open_bundle
+from tprune.model.engine import TorchEngine
+
+
+@pytest.fixture(scope="module")
+def int8(bundles: Bundles) -> Path:
+    out = bundles.root / "post-int8"
+    export(bundles.models["post"], out, "onnxruntime", SETTINGS, precision="int8")
+    return out
+
+
+def test_every_product_with_a_weight_is_int8_and_no_other(int8: Path) -> None:
+    for name, products in ((graphs.ENCODE, 1 + 1 + 2 + 2), (graphs.DECODE_STEP, 2 + 2 + 2 + 1)):
+        model = onnx.load(int8 / description.read(int8).graphs[name].file)
+        operators = [node.op_type for node in model.graph.node]
+        assert operators.count("MatMulInteger") == products
+        assert "MatMul" not in operators
+        assert "Gemm" not in operators
+        weights = {weight.name: weight for weight in model.graph.initializer}
+        for node in model.graph.node:
+            if node.op_type == "MatMulInteger":
+                assert numpy_helper.to_array(weights[node.input[1]]).dtype == np.uint8  # saturates nowhere
+
+
+def test_the_engines_kernels_compute_what_the_standard_says(int8: Path) -> None:
+    """Against plain integer arithmetic in NumPy: no fused kernel, no vector instructions."""
+    run = open_bundle(int8, 1)
+    source = np.random.randint(2, 40, (1, 9))
+    state = run.encode(source, np.ones_like(source))
+    logits, _ = run.step(np.array([5]), state)
+    said = description.read(int8)
+    encode, step = (
+        ReferenceEvaluator(onnx.load(int8 / said.graphs[name].file)) for name in (graphs.ENCODE, graphs.DECODE_STEP)
+    )
+    cross = encode.run(None, {"source": source, "source_mask": np.ones_like(source)})
+    inputs = dict(zip(said.graphs[graphs.ENCODE].outputs, cross, strict=True))
+    empty = graphs.cache_shapes(said.decoder_shapes, "self_attn", 1, 0)
+    inputs |= {
+        name: np.zeros(shape, np.float32)
+        for name, shape in zip(graphs.past_names(said.decoder_shapes), empty, strict=True)
+    }
+    inputs |= {"tokens": np.array([5]), "position": np.array([0]), "source_mask": np.ones_like(source)}
+    wanted = step.run(["logits"], inputs)[0]
+    assert np.abs(logits - wanted).max() < 1e-5
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_int8_is_close_to_the_model_and_smaller(bundles: Bundles, int8: Path, engine: str, tmp_path: Path) -> None:
+    path = int8
+    if engine != "onnxruntime":
+        export(bundles.models["post"], tmp_path / "int8", engine, SETTINGS, precision="int8")
+        path = tmp_path / "int8"
+    run, reference = open_bundle(path, 1), TorchEngine(build("post"))
+    source = np.random.randint(2, 40, (1, 9))
+    mask = np.ones_like(source)
+    got, wanted = (each.step(np.array([0]), each.encode(source, mask))[0] for each in (run, reference))
+    assert 0 < np.abs(got - wanted).max() < 0.15 * wanted.std()
+    said = description.read(path)
+    assert said.precision == "int8"
+    assert said.parity is not None
+    assert 0 < said.parity["relative_error"] < 0.1
