@@ -60,10 +60,11 @@ class OnnxRuntimeEngine:
         Raises:
             InputError: An over-long sentence or a token id out of range.
         """
-        if self._fixed(search) != self._fixed(Search(**self.bundle.search)):
-            return greedy_by_steps(self, source, mask, search)  # other tokens are banned or forced than in the graph
-        self.bundle.check_source(source)
         limits = length_limits(mask, search)
+        if self._fixed(search) != self._fixed(Search(**self.bundle.search)) or limits.max() > self.bundle.max_target:
+            # other tokens are banned or forced than in the graph, or the translation may get longer than it can
+            return greedy_by_steps(self, source, mask, search)
+        self.bundle.check_source(source)
         (rows,) = self._translate.run(None, {"source": source, "source_mask": mask, "limits": limits})
         return [
             list(takewhile(lambda token: token != search.eos, row[:limit].tolist()))
