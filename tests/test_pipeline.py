@@ -36,8 +36,8 @@ def test_every_stage_leaves_an_artifact_and_the_report_is_there(undisturbed: Pat
         "plans/small": "plan",
         "pruned/small": "model",
         "recovered/small": "model",
-        "bundles/onnxruntime/dense": "bundle",
-        "bundles/onnxruntime/small": "bundle",
+        "bundles/onnxruntime/fp32/dense": "bundle",
+        "bundles/onnxruntime/fp32/small": "bundle",
         "results": "results",
         "report": "report",
     }
