@@ -4,7 +4,7 @@ Latency is that of one sentence at a time, dense and pruned in turn in one proce
 on what each engine itself put out for the whole test set.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
@@ -21,7 +21,7 @@ from tprune.config import Bench
 from tprune.errors import InputError
 from tprune.export import description, runtime
 from tprune.model import checkpoint
-from tprune.model.decode import greedy
+from tprune.model.decode import one_by_one
 from tprune.model.engine import Engine, TorchEngine
 from tprune.model.search import Search
 from tprune.provenance import made_by
@@ -96,7 +96,7 @@ def _greedy_rows(
     tell: Tell,
 ) -> Iterator[Row]:
     outputs: dict[Variant, Output] = {}
-    timed = _timed_sentences(corpus, settings.sentences)
+    timed = quality.spread(corpus, settings.sentences)
     for threads in settings.threads:
         opened = {variant: open_entry(engine, entry, threads) for variant, entry in made.items()}
         for variant, (runs, search) in opened.items():
@@ -105,7 +105,7 @@ def _greedy_rows(
                 outputs[variant] = quality.translate_tests(runs, corpus, search, language)
         tell(f"latency on {engine}, threads: {threads}")
         samples = latency.time_in_turn(
-            {variant: _translate_one(runs, search) for variant, (runs, search) in opened.items()},
+            {variant: one_by_one(runs, search) for variant, (runs, search) in opened.items()},
             timed,
             rounds=settings.rounds,
             warmup=settings.warmup,
@@ -178,20 +178,6 @@ def _quality(
         lost = quality.loss(outputs[baseline], own, corpus, language, resamples=settings.bootstrap, seed=settings.seed)
         row |= {"bleu_loss_percent": lost.percent, "bleu_loss_upper_percent": lost.upper_percent}
     return row
-
-
-def _timed_sentences(corpus: Corpus, count: int) -> list[list[int]]:
-    """`count` test sentences, evenly spread over the test set."""
-    ids = quality.sources(corpus)
-    return [ids[index] for index in np.linspace(0, len(ids) - 1, min(count, len(ids))).round().astype(int)]
-
-
-def _translate_one(engine: Engine, search: Search) -> Callable[[Sequence[int]], list[int]]:
-    def translate(source: Sequence[int]) -> list[int]:
-        ids = np.asarray([source], dtype=np.int64)
-        return greedy(engine, ids, np.ones_like(ids), search)[0]
-
-    return translate
 
 
 def _facts(variant: Variant, entry: Artifact) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 Run as `python -m tprune.benchmarks.decode_speed base OUT.json`, or `tiny`, or with a trained model and its corpus
 `python -m tprune.benchmarks.decode_speed MODEL OUT.json CORPUS`. Random models translate 20 random tokens into 25.
+CTranslate2 comes with `pip install -e '.[peers]'`.
 """
 
 import sys
@@ -25,7 +26,7 @@ from tprune.config import Export
 from tprune.export import description, runtime
 from tprune.export.bundle import PRECISIONS, export
 from tprune.model import checkpoint
-from tprune.model.decode import greedy
+from tprune.model.decode import one_by_one
 from tprune.model.search import Search
 from tprune.model.shape import dense_config
 from tprune.model.transformer import TPruneForConditionalGeneration
@@ -137,12 +138,7 @@ def _open(
     path = folder / engine / precision
     opened = runtime.open_bundle(path, threads)
     search = replace(Search(**description.read(path).search), max_new_tokens=new_tokens)
-
-    def translate(source: Sequence[int]) -> list[int]:
-        ids = np.asarray([source], dtype=np.int64)
-        return greedy(opened, ids, np.ones_like(ids), search)[0]
-
-    return translate
+    return one_by_one(opened, search)
 
 
 def _random_model(size: str, out: Path) -> Artifact:
@@ -164,9 +160,7 @@ def _main(named: str, out: Path, *corpus: str) -> None:
             rows = measure(named, _random_model(named, Path(scratch) / "model"), sentences, TARGET)
     else:
         text = open_corpus(artifact.read(Path(corpus[0]), "corpus"))
-        ids = quality.sources(text)
-        chosen = np.linspace(0, len(ids) - 1, REAL_SENTENCES).round().astype(int)
-        rows = measure(out.stem, artifact.read(Path(named), "model"), [ids[index] for index in chosen], None)
+        rows = measure(out.stem, artifact.read(Path(named), "model"), quality.spread(text, REAL_SENTENCES), None)
     record.write(out, rows)
     for row in rows:
         assert row.latency_ms is not None

@@ -5,6 +5,8 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from tprune.benchmarks import stats
 from tprune.learn.evaluate import Quality, bleu_tokenizer, score
 from tprune.model.decode import translate
@@ -51,6 +53,12 @@ def sources(corpus: Corpus) -> list[list[int]]:
         pairs = corpus.split(name)
         found += [pairs[index][0].tolist() for index in range(len(pairs))]
     return found
+
+
+def spread(corpus: Corpus, count: int) -> list[list[int]]:
+    """Source ids of `count` test sentences, evenly spread over the test set."""
+    ids = sources(corpus)
+    return [ids[index] for index in np.linspace(0, len(ids) - 1, min(count, len(ids))).round().astype(int)]
 
 
 def references(corpus: Corpus) -> list[str]:

@@ -45,6 +45,7 @@ checkpoint_every = 4
 
 [export]
 engines = ["onnxruntime"]
+precisions = ["fp32", "int8"]
 max_source = 48
 max_target = 48
 parity_sentences = 2

@@ -44,7 +44,8 @@ def outcome(run: Path) -> tuple[object, ...]:
     plans = {path.parent.name: json.loads(path.read_text()) for path in run.glob("plans/*/plan.json")}
     models = {path.name: artifact.read(path).identity for path in run.glob("recovered/*") if path.is_dir()}
     quality = sorted(
-        (row.model, row.engine, row.decode, row.bleu, row.chrf) for row in record.read_all(run / "results")
+        (row.model, row.engine, row.precision, row.decode, row.bleu, row.chrf)
+        for row in record.read_all(run / "results")
     )
     assert plans
     assert plans.keys() == models.keys()

@@ -9,7 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from tests.export.conftest import MODELS, POSITIONS, Bundles, build
+from tests.export.conftest import MODELS, Bundles, build
 from tprune.export import description, graphs, loop
 from tprune.export.runtime import open_bundle
 from tprune.model.decode import greedy, greedy_by_steps, length_limits
@@ -76,15 +76,6 @@ def test_a_search_with_other_tokens_goes_step_by_step(bundles: Bundles) -> None:
     for changes in ({"banned": (0, 4, 5)}, {"forced_bos": 9}, {"max_new_tokens": 3}):
         changed = replace(search, **changes)
         assert greedy(run, source, mask, changed) == greedy_by_steps(TorchEngine(build("post")), source, mask, changed)
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_the_steps_run_up_to_the_bundles_limit(bundles: Bundles, name: str) -> None:
-    path = bundles(name, "onnxruntime")
-    search = replace(Search(**description.read(path).search), eos=39 if name == "post" else 29)  # hardly ever chosen
-    source, mask = batch([12])
-    found = greedy_by_steps(open_bundle(path, 1), source, mask, search)
-    assert len(found[0]) <= min(POSITIONS, search.limit)
 
 
 def test_all_graphs_share_one_file_of_weights(bundles: Bundles) -> None:

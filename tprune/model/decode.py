@@ -83,6 +83,16 @@ def greedy(engine: Engine, source: Ids, mask: Ids, search: Search) -> list[list[
     return greedy_by_steps(engine, source, mask, search)
 
 
+def one_by_one(engine: Engine, search: Search) -> Callable[[Sequence[int]], list[int]]:
+    """Greedy translation of one sentence's ids at a time, as on a phone."""
+
+    def translate_one(source: Sequence[int]) -> list[int]:
+        ids = np.asarray([source], dtype=np.int64)
+        return greedy(engine, ids, np.ones_like(ids), search)[0]
+
+    return translate_one
+
+
 def greedy_by_steps(engine: Engine, source: Ids, mask: Ids, search: Search) -> list[list[int]]:
     """Greedy search over `encode` and `step`; arguments and result as for `greedy`."""
     found: list[list[int]] = [[] for _ in source]
