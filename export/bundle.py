@@ -7,7 +7,7 @@ from typing import Any
 
 from tprune import artifact
 from tprune.artifact import Artifact
-from tprune.config import Export
+from tprune.config import PRECISIONS, Export
 from tprune.errors import InputError
 from tprune.export.description import Bundle, Graph, write
 from tprune.export.runtime import ENGINES, version
@@ -29,8 +29,13 @@ def inputs(engine: str, precision: str, settings: Export) -> dict[str, Any]:
     """
     if engine not in EXPORTERS:
         raise InputError("no such engine", got=engine, wanted=" | ".join(EXPORTERS), fix="choose one of these")
-    if precision not in PRECISIONS:
-        raise InputError("no such precision", got=precision, wanted=" | ".join(PRECISIONS), fix="choose one of these")
+    if precision not in PRECISIONS[engine]:
+        raise InputError(
+            f"no such precision for {engine}",
+            got=precision,
+            wanted=" | ".join(PRECISIONS[engine]),
+            fix="choose one of these",
+        )
     return {
         "engine": engine,
         "engine_version": version(engine),
@@ -58,7 +63,7 @@ def export(
         out: The bundle's directory.
         engine: onnxruntime or executorch.
         settings: Limits and how many sentences to verify with.
-        precision: fp32 or int8.
+        precision: fp32, int8 or, for ONNX Runtime, int8-block; see `tprune.export.quantize`.
         sentences: Source token ids to verify with, the over-long are left out; None: random ones.
         force: Replace an existing bundle.
 
@@ -114,7 +119,6 @@ def _chosen(
     return short
 
 
-PRECISIONS = ("fp32", "int8")
 EXPORTERS: Mapping[str, Callable[[TPruneForConditionalGeneration, Path, int, int, Search, str], dict[str, Graph]]] = {
     "onnxruntime": to_onnx,
     "executorch": to_executorch,

@@ -3,17 +3,20 @@
 Shapes: B sentences (or sentences x beams), S source length, P cached target length, N vocabulary.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from tprune.errors import InputError
-from tprune.export import graphs
+from tprune.export import buffered, graphs
 from tprune.export.description import Bundle
 from tprune.export.refusals import not_installed, unreadable
 from tprune.export.silence import silence
-from tprune.model.engine import Ids, Logits
+from tprune.model.decode import greedy_by_steps
+from tprune.model.engine import Engine, Ids, Logits
+from tprune.model.search import Search
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,8 @@ class ExecuTorchEngine:
         except ImportError as error:
             raise not_installed("executorch") from error
         self.bundle, self.threads, self._runtime = bundle, threads, portable_lib
-        self._methods, self._loaded_pool = self._load()
+        self._methods: dict[str, Any] = {}
+        self._reload()
 
     def encode(self, source: Ids, mask: Ids) -> list[Row]:
         """Run the encoder and the cross-attentions' projections: see `Engine.encode`.
@@ -61,7 +65,8 @@ class ExecuTorchEngine:
         import torch
 
         self.bundle.check_source(source)
-        empty = [torch.zeros(shape) for shape in graphs.cache_shapes(self.bundle.decoder_shapes, "self_attn", 1, 0)]
+        shapes = buffered.equal_shapes(self.bundle.decoder_shapes)
+        empty = [torch.zeros(shape) for shape in graphs.cache_shapes(shapes, "self_attn", 1, 0)]
         rows = []
         for index, (ids, attend) in enumerate(zip(source, mask, strict=True)):
             tokens = torch.from_numpy(ids[attend == 1])[None]  # padding is cut off
@@ -91,21 +96,67 @@ class ExecuTorchEngine:
         """Select rows; nothing is copied, since no step changes a state: see `Engine.reorder`."""
         return [state[index] for index in rows]
 
-    def _run(self, method: str, inputs: list[Any]) -> list[Any]:
+    def greedy(self, source: Ids, mask: Ids, search: Search) -> list[list[int]]:
+        """The search over `buffered_step`, sentence by sentence: see `tprune.model.decode.greedy`.
+
+        Raises:
+            InputError: An over-long or empty sentence, or a token id out of range.
+        """
+        engine: Engine = _Buffered(self) if self._has_operators else self
+        rows = zip(source, mask, strict=True)
+        return [greedy_by_steps(engine, ids[None], attend[None], search)[0] for ids, attend in rows]
+
+    def _run(self, method: str, inputs: list[Any], clone: bool = True) -> list[Any]:
         # Inputs are handed over at every call and outputs cloned: the planned memory is overwritten by each run.
         if self._loaded_pool != ExecuTorchEngine._pool:
-            self._methods, self._loaded_pool = self._load()
-        outputs: list[Any] = self._methods[method].call(inputs, clone_outputs=True)
+            self._reload()
+        if method not in self._methods:
+            with silence():
+                self._methods[method] = self._program.load_method(method)
+        outputs: list[Any] = self._methods[method].call(inputs, clone_outputs=clone)
         return outputs
 
-    def _load(self) -> tuple[dict[str, Any], int]:
+    @cached_property
+    def _has_operators(self) -> bool:
+        try:
+            buffered.register()
+        except ImportError:
+            return False
+        return graphs.BUFFERED_STEP in self.bundle.graphs
+
+    def _reload(self) -> None:
+        """Load the program for the number of threads; its methods when they are first called."""
         path = self.bundle.path / self.bundle.graphs[graphs.ENCODE].file
         with silence():
             if self._runtime._threadpool_get_thread_count() != self.threads:
                 self._runtime._unsafe_reset_threadpool(self.threads)
                 ExecuTorchEngine._pool += 1
             try:
-                program = self._runtime._load_program(str(path))
-                return {name: program.load_method(name) for name in self.bundle.graphs}, ExecuTorchEngine._pool
+                self._program, self._methods = self._runtime._load_program(str(path)), {}
+                self._methods[graphs.ENCODE] = self._program.load_method(graphs.ENCODE)
             except RuntimeError as error:
                 raise unreadable(path, error) from None
+        self._loaded_pool = ExecuTorchEngine._pool
+
+
+class _Buffered:
+    """The engine with its self-attention caches inside the program: one sentence, and no way back."""
+
+    def __init__(self, engine: ExecuTorchEngine) -> None:
+        self.engine = engine
+
+    def encode(self, source: Ids, mask: Ids) -> Row:
+        (row,) = self.engine.encode(source, mask)
+        return row
+
+    def step(self, tokens: Ids, state: Row) -> tuple[Logits, Row]:
+        import torch
+
+        self.engine.bundle.check_step(tokens, state.length)
+        inputs = [torch.from_numpy(tokens), torch.tensor([state.length]), *state.cross]
+        (logits,) = self.engine._run(graphs.BUFFERED_STEP, inputs, clone=False)  # read before the next call
+        return logits.numpy(), replace(state, length=state.length + 1)
+
+    def reorder(self, state: Row, rows: Ids) -> Row:
+        assert not len(rows) - 1, "one sentence"
+        return state

@@ -11,15 +11,18 @@ V value width of a head, N vocabulary.
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tprune.errors import ExportError
+from tprune.export.attention import cached_attention
+from tprune.model.layers import Attention
 from tprune.model.transformer import TPruneForConditionalGeneration
 
-ENCODE, DECODE_STEP, TRANSLATE = "encode", "decode_step", "translate"
+ENCODE, DECODE_STEP, TRANSLATE, BUFFERED_STEP = "encode", "decode_step", "translate", "buffered_step"
 SHORTEST = 8  # limit of lengths to trace for: the examples need room above 0 and 1, which are taken for constants
 
 
@@ -56,22 +59,24 @@ class Encode(nn.Module):
     Args:
         model: A translation model.
         padded: Take a mask, for batches of sentences of unequal length.
+        heads_last: Give keys and values as (B, S, H, K) and (B, S, H, V).
 
     Raises:
         ExportError: No decoder layer attends to the source.
     """
 
-    def __init__(self, model: TPruneForConditionalGeneration, padded: bool) -> None:
+    def __init__(self, model: TPruneForConditionalGeneration, padded: bool, heads_last: bool = False) -> None:
         super().__init__()
         if not cross_names(shapes_of(model)):
             raise ExportError("no decoder layer attends to the source", fix="keep at least one cross-attention")
-        self.model, self.padded = model, padded
+        self.model, self.padded, self.heads_last = model, padded, heads_last
         self.eval()
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Tensors in the order of `encode_inputs` -> tensors in the order of `cross_names`."""
         states = self.model.encoder(inputs[0], inputs[1] if self.padded else None).last_hidden_state
-        return tuple(tensor for pair in self.model.cross(states) if pair is not None for tensor in pair)
+        found = (tensor for pair in self.model.cross(states) if pair is not None for tensor in pair)
+        return tuple(tensor.transpose(1, 2) if self.heads_last else tensor for tensor in found)
 
     def example(self, batch: int) -> tuple[Tensor, ...]:
         """Inputs to trace with."""
@@ -86,33 +91,41 @@ class DecodeStep(nn.Module):
     Args:
         model: A translation model.
         padded: Take a mask, for batches of sentences of unequal length.
+        heads_last: Take the cross-attentions' keys and values as (B, S, H, K) and (B, S, H, V).
     """
 
-    def __init__(self, model: TPruneForConditionalGeneration, padded: bool) -> None:
+    def __init__(self, model: TPruneForConditionalGeneration, padded: bool, heads_last: bool = False) -> None:
         super().__init__()
-        self.model, self.padded, self.shapes = model, padded, shapes_of(model)
+        self.model, self.padded, self.heads_last, self.shapes = model, padded, heads_last, shapes_of(model)
         self.eval()
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Tensors in the order of `step_inputs` -> tensors in the order of `step_outputs`."""
         given = dict(zip(step_inputs(self.shapes, self.padded), inputs, strict=True))
-        grown: dict[int, tuple[Tensor, Tensor]] = {}
-
-        def grow(layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-            grown[layer] = (
-                torch.cat([given[f"past_keys_{layer}"], keys], dim=2),
-                torch.cat([given[f"past_values_{layer}"], values], dim=2),
-            )
-            return grown[layer]
-
-        crossing = set(_layers(self.shapes, "cross_attn"))
-        cross = [
-            (given[f"cross_keys_{layer}"], given[f"cross_values_{layer}"]) if layer in crossing else None
-            for layer in range(len(self.shapes))
-        ]
         mask = given["source_mask"][:, None, None, :].bool() if self.padded else None
-        states = self.model.decode(given["tokens"], cross, mask, start=given["position"], grow=grow)
-        return self.model.logits(states), *(tensor for layer in sorted(grown) for tensor in grown[layer])
+        grown: list[Tensor] = []
+
+        def attend(index: int, attention: Attention, y: Tensor) -> Tensor:
+            past = given[f"past_keys_{index}"], given[f"past_values_{index}"]
+            attended, *longer = cached_attention(*attention.project_packed(y[:, None]), *past, attention.scale)
+            grown.extend(longer)
+            found: Tensor = attended.squeeze(1)
+            return found
+
+        x = self.model.embed_target(given["tokens"], given["position"])
+        for index, layer in enumerate(self.model.decoder.layers):
+            if layer.self_attn is not None:
+                x = layer.self_attn.around(x, partial(attend, index, layer.self_attn))
+            if layer.cross_attn is not None:
+                keys, values = given[f"cross_keys_{index}"], given[f"cross_values_{index}"]
+                if self.heads_last:
+                    keys, values = keys.transpose(1, 2), values.transpose(1, 2)
+                x = layer.cross_attn(x, mask, known=(keys, values))
+            if layer.ffn is not None:
+                x = layer.ffn(x)
+        return self.model.logits(
+            x if self.model.decoder.final_norm is None else self.model.decoder.final_norm(x)
+        ), *grown
 
     def example(self, batch: int) -> tuple[Tensor, ...]:
         """Inputs to trace with."""
@@ -123,7 +136,7 @@ class DecodeStep(nn.Module):
             torch.tensor([past]),
             *mask,
             *_caches(self.shapes, "self_attn", batch, past),
-            *_caches(self.shapes, "cross_attn", batch, source),
+            *_caches(self.shapes, "cross_attn", batch, source, self.heads_last),
         )
 
 
@@ -149,17 +162,21 @@ def shapes_of(model: TPruneForConditionalGeneration) -> list[Mapping[str, Any]]:
     return list(model.config.decoder_shapes)
 
 
-def cache_shapes(shapes: Sequence[Mapping[str, Any]], kind: str, batch: int, length: int) -> list[tuple[int, ...]]:
+def cache_shapes(
+    shapes: Sequence[Mapping[str, Any]], kind: str, batch: int, length: int, heads_last: bool = False
+) -> list[tuple[int, ...]]:
     """Shapes of the caches of `past_names` (kind self_attn) or `cross_names` (kind cross_attn)."""
     return [
-        (batch, shapes[layer][kind]["heads"], length, shapes[layer][kind][width])
-        for layer in _layers(shapes, kind)
+        (batch, *((length, heads) if heads_last else (heads, length)), shapes[layer][kind][width])
+        for layer, heads in ((layer, shapes[layer][kind]["heads"]) for layer in _layers(shapes, kind))
         for width in ("qk", "v")
     ]
 
 
-def _caches(shapes: Sequence[Mapping[str, Any]], kind: str, batch: int, length: int) -> list[Tensor]:
-    return [torch.zeros(shape) for shape in cache_shapes(shapes, kind, batch, length)]
+def _caches(
+    shapes: Sequence[Mapping[str, Any]], kind: str, batch: int, length: int, heads_last: bool = False
+) -> list[Tensor]:
+    return [torch.zeros(shape) for shape in cache_shapes(shapes, kind, batch, length, heads_last)]
 
 
 def _layers(shapes: Sequence[Mapping[str, Any]], kind: str) -> list[int]:

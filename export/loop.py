@@ -36,7 +36,7 @@ def translate_graph(
 
     Returns:
         A graph from source (B, S), source_mask (B, S) and limits (B,), the most target tokens of each
-        sentence, to tokens (B, T): rows end with eos or at their limit, behind it stands padding.
+        sentence, to tokens (B, T): rows end with eos or at their limit, and what stands behind means nothing.
     """
     known = {weight.name: weight.SerializeToString() for weight in encode.graph.initializer}
     own = [weight for weight in step.graph.initializer if known.get(weight.name) != weight.SerializeToString()]
@@ -46,7 +46,7 @@ def translate_graph(
     constants = {
         "start": np.array(search.start),
         "eos": np.array(search.eos),
-        "pad": np.array(search.pad),
+        "zero": np.array(0),
         "one": np.array(1),
         "ones": np.array([1]),
     }
@@ -59,10 +59,12 @@ def translate_graph(
     if search.forced_eos is not None:
         constants["forced_eos"] = np.array(search.forced_eos)
     nodes = list(encode.graph.node)
+    once, each = _separated(step, shapes, (*past, "tokens", "position"))
+    nodes += once
     nodes += [
         _node("Shape", ["source"], ["batch"], end=1, start=0),
         _node("Expand", ["start", "batch"], ["first_tokens"]),
-        _node("ConstantOfShape", ["batch"], ["first_done"], value=numpy_helper.from_array(np.array([False]))),
+        _node("Identity", ["limits"], ["first_ends"]),
         _node("ReduceMax", ["limits"], ["longest"], keepdims=0),
     ]
     empty = graphs.cache_shapes(shapes, "self_attn", 1, 0)
@@ -72,13 +74,13 @@ def translate_graph(
             _node("Concat", ["batch", f"{name}/rest"], [f"{name}/shape"], axis=0),
             _node("ConstantOfShape", [f"{name}/shape"], [f"first_{name}"]),
         ]
-    carried = ["tokens", "done", *past]
+    carried = ["tokens", "ends", *past]
     nodes.append(
         _node(
             "Loop",
             ["longest", "", *(f"first_{name}" for name in carried)],
             [*(f"last_{name}" for name in carried), "emitted"],
-            body=_body(step, shapes, search),
+            body=_body(step, each, shapes, search),
         )
     )
     nodes.append(_node("Transpose", ["emitted"], [OUTPUT], perm=[1, 0]))  # (T, B) -> (B, T)
@@ -94,17 +96,31 @@ def translate_graph(
     return helper.make_model(graph, opset_imports=_opsets(encode, step), ir_version=encode.ir_version)
 
 
-def _body(step: ModelProto, shapes: Sequence[Mapping[str, Any]], search: Search) -> onnx.GraphProto:
-    past = graphs.past_names(shapes)
-    given = {"tokens": BODY + "tokens", "source_mask": "source_mask", "position": BODY + "position"}
-    given |= {name: name for name in graphs.cross_names(shapes)} | {name: BODY + name for name in past}
-    rename = {BODY + name: inner for name, inner in given.items()}
-    nodes = [_node("Reshape", [BODY + "iteration", "ones"], [BODY + "position"])]
+def _separated(
+    step: ModelProto, shapes: Sequence[Mapping[str, Any]], changing: Iterable[str]
+) -> tuple[list[NodeProto], list[NodeProto]]:
+    """The step's nodes that give the same at every step, and the others; both in their order."""
+    outer = {BODY + name: name for name in ("source_mask", *graphs.cross_names(shapes))}
+    varies = {BODY + name for name in changing}
+    once, each = [], []
     for node in step.graph.node:
         copied = NodeProto()
         copied.CopyFrom(node)
-        copied.input[:] = [rename.get(name, name) for name in node.input]
-        nodes.append(copied)
+        copied.input[:] = [outer.get(name, name) for name in node.input]
+        if varies & set(copied.input):
+            varies |= set(copied.output)
+            each.append(copied)
+        else:
+            once.append(copied)
+    return once, each
+
+
+def _body(
+    step: ModelProto, each: Sequence[NodeProto], shapes: Sequence[Mapping[str, Any]], search: Search
+) -> onnx.GraphProto:
+    """The loop's body; `ends` is the number of tokens after which a sentence is over."""
+    past = graphs.past_names(shapes)
+    nodes = [_node("Reshape", [BODY + "iteration", "ones"], [BODY + "position"]), *each]
     scores, best = BODY + "logits", BODY + "best"
     if search.banned:
         nodes.append(_node("Add", [scores, "banned"], [BODY + "allowed"]))
@@ -112,7 +128,6 @@ def _body(step: ModelProto, shapes: Sequence[Mapping[str, Any]], search: Search)
     nodes += [
         _node("ArgMax", [scores], [best], axis=1, keepdims=0),
         _node("Add", [BODY + "iteration", "one"], [BODY + "length"]),
-        _node("GreaterOrEqual", [BODY + "length", "limits"], [BODY + "at_limit"]),
     ]
     if search.forced_bos is not None:
         nodes += [
@@ -121,18 +136,17 @@ def _body(step: ModelProto, shapes: Sequence[Mapping[str, Any]], search: Search)
         ]
         best = BODY + "begun"
     if search.forced_eos is not None:
-        nodes.append(_node("Where", [BODY + "at_limit", "forced_eos", best], [BODY + "ended"]))
+        nodes += [
+            _node("Equal", [BODY + "length", "limits"], [BODY + "at_limit"]),
+            _node("Where", [BODY + "at_limit", "forced_eos", best], [BODY + "ended"]),
+        ]
         best = BODY + "ended"
     nodes += [
-        _node("Where", [BODY + "done", "pad", best], [BODY + "next_tokens"]),
         _node("Equal", [best, "eos"], [BODY + "is_eos"]),
-        _node("Or", [BODY + "is_eos", BODY + "at_limit"], [BODY + "ends"]),
-        _node("Or", [BODY + "done", BODY + "ends"], [BODY + "next_done"]),
-        _node("Cast", [BODY + "next_done"], [BODY + "done_number"], to=TensorProto.INT32),
-        _node("ReduceMin", [BODY + "done_number"], [BODY + "all_done_number"], keepdims=0),
-        _node("Cast", [BODY + "all_done_number"], [BODY + "all_done"], to=TensorProto.BOOL),
-        _node("Not", [BODY + "all_done"], [BODY + "go_on"]),
-        _node("Identity", [BODY + "next_tokens"], [BODY + "emitted"]),
+        _node("Where", [BODY + "is_eos", "zero", BODY + "ends"], [BODY + "next_ends"]),
+        _node("ReduceMax", [BODY + "next_ends"], [BODY + "last_end"], keepdims=0),
+        _node("Less", [BODY + "length", BODY + "last_end"], [BODY + "go_on"]),
+        _node("Identity", [best], [BODY + "emitted"]),
     ]
     booleans = TensorProto.BOOL
     declared = {value.name: value for value in (*step.graph.input, *step.graph.output)}
@@ -144,13 +158,13 @@ def _body(step: ModelProto, shapes: Sequence[Mapping[str, Any]], search: Search)
             helper.make_tensor_value_info(BODY + "iteration", TensorProto.INT64, []),
             helper.make_tensor_value_info(BODY + "condition", booleans, []),
             _integers(BODY + "tokens", "batch"),
-            helper.make_tensor_value_info(BODY + "done", booleans, ["batch"]),
+            _integers(BODY + "ends", "batch"),
             *(declared[BODY + name] for name in past),
         ],
         [
             helper.make_tensor_value_info(BODY + "go_on", booleans, []),
-            _integers(BODY + "next_tokens", "batch"),
-            helper.make_tensor_value_info(BODY + "next_done", booleans, ["batch"]),
+            _integers(best, "batch"),
+            _integers(BODY + "next_ends", "batch"),
             *(declared[name] for name in new),
             _integers(BODY + "emitted", "batch"),
         ],

@@ -14,6 +14,10 @@ WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
     (r"# The axis name: \w+ will not be used, since it shares the same shape", UserWarning),
     (r"(read|open)_(text|binary) is deprecated", DeprecationWarning),
     (r"`torch\.jit\.script_method` is deprecated", DeprecationWarning),
+    # ExecuTorch's own operators call what torch has deprecated
+    (r"_check_is_size will be removed", FutureWarning),
+    # no attention reads a cache further than it was written
+    (r"Mutation on a buffer in the model is detected", UserWarning),
     (r"This API is experimental and subject to change without notice", Warning),
 )
 LOGGERS = ("torch", "torchao", "onnxscript", "executorch", "root")

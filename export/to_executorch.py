@@ -1,17 +1,21 @@
-"""Write the graphs as one ExecuTorch program with two methods, lowered to XNNPACK, for one sentence at a time.
+"""Write the graphs as one ExecuTorch program, lowered to XNNPACK, for one sentence at a time.
 
-A single sentence has no padding, so the graphs take no mask. The self-attention caches are plain
-inputs and outputs of dynamic length, empty at the first step.
+A single sentence has no padding, so the graphs take no mask. `decode_step` has the self-attention caches as inputs and
+outputs of dynamic length, for a beam search; `buffered_step` keeps them inside, for a greedy one. The methods share
+their weights.
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from tprune.errors import ExportError
-from tprune.export import graphs
+from tprune.export import buffered, graphs
+from tprune.export.attention import plain
+from tprune.export.buffered import BufferedStep
 from tprune.export.description import Graph
 from tprune.export.silence import silence
 from tprune.model.search import Search
@@ -28,7 +32,7 @@ def to_executorch(
     _search: Search,
     precision: str = "fp32",
 ) -> dict[str, Graph]:
-    """Export a model's two graphs as methods of one program.
+    """Export a model's graphs as methods of one program.
 
     Args:
         model: A translation model in evaluation mode.
@@ -48,27 +52,35 @@ def to_executorch(
             XnnpackDynamicallyQuantizedPartitioner,
             XnnpackPartitioner,
         )
-        from executorch.exir import to_edge_transform_and_lower
+        from executorch.exir import ExecutorchBackendConfig, to_edge_transform_and_lower
+        from executorch.exir.passes import MemoryPlanningPass
 
-    model = graphs.prepared(model)
+    buffered.register()
+    model = graphs.prepared(buffered.equal_widths(model))
     partitioners = [XnnpackPartitioner()]
     if precision == "int8":
         _quantize(model)
         partitioners.insert(0, XnnpackDynamicallyQuantizedPartitioner())
-    encode, step = graphs.Encode(model, padded=False), graphs.DecodeStep(model, padded=False)
+    encode = graphs.Encode(model, padded=False, heads_last=True)
+    step, greedy = graphs.DecodeStep(model, padded=False, heads_last=True), BufferedStep(model, max_target)
     shapes = step.shapes
     source = Dim("source", min=1, max=max(max_source, graphs.SHORTEST))
     past = Dim("past", min=0, max=max(max_target, graphs.SHORTEST) - 1)
-    dynamic = [{}, {}, *[{2: past}] * len(graphs.past_names(shapes)), *[{2: source}] * len(graphs.cross_names(shapes))]
+    cross = [{1: source}] * len(graphs.cross_names(shapes))
+    caches = [{2: past}] * len(graphs.past_names(shapes))
     try:
         with silence():
             traced = {
-                graphs.ENCODE: _trace(encode, encode.example(batch=1), [{1: source}]),
-                graphs.DECODE_STEP: _trace(step, step.example(batch=1), dynamic),
+                graphs.ENCODE: _trace(encode, encode.example(batch=1), (({1: source},),)),
+                graphs.DECODE_STEP: _trace(step, step.example(batch=1), (({}, {}, *caches, *cross),)),
+                graphs.BUFFERED_STEP: _trace(greedy, greedy.example(source=3), ({}, {}, tuple(cross))),
             }
             program = to_edge_transform_and_lower(
                 traced, partitioner=dict.fromkeys(traced, partitioners)
-            ).to_executorch()
+            ).to_executorch(
+                # inputs stay where the caller has them instead of being copied
+                ExecutorchBackendConfig(memory_planning_pass=MemoryPlanningPass(alloc_graph_input=False))
+            )
     except Exception as error:  # the passes raise anything
         raise ExportError(
             "the model cannot be lowered to ExecuTorch",
@@ -76,11 +88,13 @@ def to_executorch(
         ) from error
     with (folder / FILE).open("wb") as file:
         program.write_to_file(file)
+    cross_names = graphs.cross_names(shapes)
     return {
-        graphs.ENCODE: Graph(file=FILE, inputs=graphs.encode_inputs(padded=False), outputs=graphs.cross_names(shapes)),
+        graphs.ENCODE: Graph(file=FILE, inputs=graphs.encode_inputs(padded=False), outputs=cross_names),
         graphs.DECODE_STEP: Graph(
             file=FILE, inputs=graphs.step_inputs(shapes, padded=False), outputs=graphs.step_outputs(shapes)
         ),
+        graphs.BUFFERED_STEP: Graph(file=FILE, inputs=("tokens", "position", *cross_names), outputs=("logits",)),
     }
 
 
@@ -115,8 +129,11 @@ def _quantize(model: nn.Module) -> None:
         quantize_(model, Int8DynamicActivationIntxWeightConfig(weight_dtype=torch.int8, weight_granularity=PerAxis(0)))
 
 
-def _trace(graph: nn.Module, example: tuple[Tensor, ...], dynamic: list[dict[int, Dim]]) -> ExportedProgram:
+def _trace(graph: nn.Module, example: tuple[Tensor, ...], dynamic: tuple[Any, ...]) -> ExportedProgram:
     with torch.no_grad():
-        program = torch.export.export(graph, example, dynamic_shapes=(tuple(dynamic),))
-    table = {torch.ops.aten.scaled_dot_product_attention.default: attention}
+        program = torch.export.export(graph, example, dynamic_shapes=dynamic)
+    table = {
+        torch.ops.aten.scaled_dot_product_attention.default: attention,
+        torch.ops.tprune.cached_attention.default: plain,
+    }
     return program.run_decompositions(table)  # type: ignore[no-any-return, unused-ignore]

@@ -3,7 +3,7 @@
 `encode.onnx` and `decode_step.onnx` serve a beam search, `translate.onnx` is a whole greedy translation.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,7 +18,8 @@ from torch.export import Dim
 from tprune.errors import ExportError
 from tprune.export import graphs, loop
 from tprune.export.description import Graph
-from tprune.export.quantize import quantize
+from tprune.export.fusion import fuse_residual_norms
+from tprune.export.quantize import quantize, quantize_blocks
 from tprune.export.silence import silence
 from tprune.export.weights import Weights
 from tprune.model.search import Search
@@ -44,7 +45,7 @@ def to_onnx(
         max_source: Most source tokens of a sentence.
         max_target: Most target tokens of a sentence.
         search: Special tokens of the greedy search.
-        precision: fp32 or int8, see `tprune.export.quantize`.
+        precision: fp32, int8 or int8-block, see `tprune.export.quantize`.
 
     Returns:
         The graphs by name.
@@ -80,11 +81,12 @@ def to_onnx(
         _trace(
             step, step.example(batch=2), [{0: batch}, {}, sentence, *caches, *cross], found[graphs.DECODE_STEP], traced
         )
-        if precision == "int8":
-            for name in (graphs.ENCODE, graphs.DECODE_STEP):
-                quantize(traced / found[name].file)
+        for name, form in QUANTIZED.get(precision, {}).items():
+            form(traced / found[name].file)
         weights = Weights(folder / WEIGHTS)
         written = {name: weights.take(traced / found[name].file) for name in (graphs.ENCODE, graphs.DECODE_STEP)}
+        for graph in written.values():
+            fuse_residual_norms(graph)
     written[graphs.TRANSLATE] = loop.translate_graph(
         written[graphs.ENCODE],
         written[graphs.DECODE_STEP],
@@ -118,6 +120,14 @@ def attention(
     return op.Attention(query, key, value, attn_mask=attn_mask, scale=scale)[0]
 
 
+def cached_attention(query: Any, keys: Any, values: Any, past_keys: Any, past_values: Any, scale: float) -> Any:
+    """Write `tprune.export.attention.cached_attention` as one `Attention` node, which grows the caches as well."""
+    heads = past_keys.shape[1]
+    return op.Attention(
+        query, keys, values, None, past_keys, past_values, q_num_heads=heads, kv_num_heads=heads, scale=scale
+    )[:3]
+
+
 def _trace(
     module: nn.Module, example: tuple[Tensor, ...], dynamic: list[dict[int, Dim]], graph: Graph, folder: Path
 ) -> None:
@@ -132,7 +142,10 @@ def _trace(
                 dynamic_shapes=(tuple(dynamic),),  # one entry for `*inputs`
                 opset_version=OPSET,
                 optimize=True,
-                custom_translation_table={torch.ops.aten.scaled_dot_product_attention.default: attention},
+                custom_translation_table={
+                    torch.ops.aten.scaled_dot_product_attention.default: attention,
+                    torch.ops.tprune.cached_attention.default: cached_attention,
+                },
                 verbose=False,
             )
             assert program is not None
@@ -152,3 +165,9 @@ def _write(models: Mapping[str, ModelProto], folder: Path) -> None:
 
 def _refused(file: str, error: Exception) -> ExportError:
     return ExportError("the model cannot be written as ONNX", where=file, got=str(error).strip().partition("\n")[0])
+
+
+QUANTIZED: Mapping[str, Mapping[str, Callable[[Path], None]]] = {
+    "int8": {graphs.ENCODE: quantize, graphs.DECODE_STEP: quantize},
+    "int8-block": {graphs.ENCODE: quantize, graphs.DECODE_STEP: quantize_blocks},
+}

@@ -4,12 +4,20 @@
 """
 
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+PRECISIONS: Mapping[str, tuple[str, ...]] = {
+    "onnxruntime": ("fp32", "int8", "int8-block"),
+    "executorch": ("fp32", "int8"),
+}
+"""What bundles there are of each engine."""
 
 
 class Section(BaseModel):
@@ -138,7 +146,8 @@ class Export(Section):
     """Bundles to write."""
 
     engines: tuple[Literal["onnxruntime", "executorch"], ...] = ("onnxruntime", "executorch")
-    precisions: tuple[Literal["fp32", "int8"], ...] = ("fp32",)
+    precisions: tuple[Literal["fp32", "int8", "int8-block"], ...] = ("fp32",)
+    """Of those that an engine has, see PRECISIONS."""
     max_source: Positive = 128
     max_target: Positive = 128
     parity_sentences: Positive = 20

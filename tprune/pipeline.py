@@ -5,12 +5,11 @@ whose inputs have is made again, a killed stage goes on from its scratch.
 """
 
 from collections.abc import Callable
-from itertools import product
 from pathlib import Path
 
 from tprune import delivery, stages
 from tprune.artifact import Artifact, read
-from tprune.config import Config
+from tprune.config import PRECISIONS, Config, Export
 from tprune.errors import InputError
 from tprune.stages import Stage
 
@@ -71,7 +70,7 @@ def run(config: Config, out: Path, tell: Tell, until: str = "report") -> Artifac
             tell,
         )
     entries = {("pytorch", "fp32", name): model for name, model in models.items()}
-    for engine, precision in product(config.export.engines, config.export.precisions) if "bundles" in steps else ():
+    for engine, precision in _forms(config.export) if "bundles" in steps else ():
         folder = out / "bundles" / engine / precision
         for name, model in models.items():
             last = entries[engine, precision, name] = _settle(
@@ -83,6 +82,11 @@ def run(config: Config, out: Path, tell: Tell, until: str = "report") -> Artifac
     if "report" in steps:
         last = _settle(delivery.report(out / "report", config.name, results, analysis, models, plans), tell)
     return last
+
+
+def _forms(export: Export) -> list[tuple[str, str]]:
+    """Engine and precision of the bundles: of the precisions wanted those that each engine has."""
+    return [(engine, name) for engine in export.engines for name in PRECISIONS[engine] if name in export.precisions]
 
 
 def _wants_shs(config: Config) -> bool:

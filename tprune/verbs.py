@@ -150,7 +150,7 @@ def export(
     model: Folder,
     out: Out,
     engine: Annotated[str, typer.Option(help="onnxruntime or executorch.")] = "onnxruntime",
-    precision: Annotated[str, typer.Option(help="fp32 or int8.")] = "fp32",
+    precision: Annotated[str, typer.Option(help="fp32, int8 or, for ONNX Runtime, int8-block.")] = "fp32",
     corpus: Annotated[Path | None, typer.Option(help="Its validation sentences are used for the parity check.")] = None,
     recipe: Recipe = None,
     overrides: Overrides = None,

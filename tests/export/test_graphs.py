@@ -23,7 +23,8 @@ def test_cache_shapes_have_each_layers_own_widths() -> None:
 @pytest.mark.parametrize("name", ["pre", "post"])
 def test_steps_give_the_logits_of_one_uncached_pass(name: str) -> None:
     model = build(name)
-    encode, step = graphs.Encode(model, padded=True), graphs.DecodeStep(model, padded=True)
+    packed = graphs.prepared(model)
+    encode, step = graphs.Encode(packed, padded=True), graphs.DecodeStep(packed, padded=True)
     source, tokens = torch.randint(0, 40, (2, 6)), torch.randint(0, 30, (2, 5))
     mask = torch.tensor([[1] * 6, [1] * 4 + [0] * 2])
     cross = encode(source, mask)

@@ -1,18 +1,35 @@
 """int8 bundles: what is quantized, and that it means the same wherever it runs."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
 
 from tests.export.conftest import ENGINES, SETTINGS, Bundles, build
 from tprune.export import description, graphs
 from tprune.export.bundle import export
+from tprune.export.quantize import blocks
 from tprune.export.runtime import open_bundle
 from tprune.model.engine import TorchEngine
+
+Values = np.ndarray[Any, Any]
+
+
+class SkipLayerNormalization(OpRun):  # type: ignore[misc]
+    """ONNX Runtime's operator in NumPy: the norm of a sum, and the sum."""
+
+    op_domain = "com.microsoft"
+
+    def _run(self, x: Values, skip: Values, scale: Values, bias: Values, epsilon: float) -> tuple[Values, ...]:
+        total = x + skip
+        centered = total - total.mean(-1, keepdims=True)
+        normal = centered / np.sqrt(np.square(centered).mean(-1, keepdims=True) + epsilon)
+        return (normal * scale + bias).astype(x.dtype), np.empty(0), np.empty(0), total
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +49,9 @@ def test_every_product_with_a_weight_is_int8_and_no_other(int8: Path) -> None:
         weights = {weight.name: weight for weight in model.graph.initializer}
         for node in model.graph.node:
             if node.op_type == "MatMulInteger":
-                assert numpy_helper.to_array(weights[node.input[1]]).dtype == np.uint8  # saturates nowhere
+                codes = numpy_helper.to_array(weights[node.input[1]])
+                assert codes.dtype == np.int8
+                assert np.abs(codes.astype(int)).max() <= 64  # 2 x 255 x 64 < 2**15: saturates nowhere
 
 
 def test_the_engines_kernels_compute_what_the_standard_says(int8: Path) -> None:
@@ -43,7 +62,8 @@ def test_the_engines_kernels_compute_what_the_standard_says(int8: Path) -> None:
     logits, _ = run.step(np.array([5]), state)
     said = description.read(int8)
     encode, step = (
-        ReferenceEvaluator(onnx.load(int8 / said.graphs[name].file)) for name in (graphs.ENCODE, graphs.DECODE_STEP)
+        ReferenceEvaluator(onnx.load(int8 / said.graphs[name].file), new_ops=[SkipLayerNormalization])
+        for name in (graphs.ENCODE, graphs.DECODE_STEP)
     )
     cross = encode.run(None, {"source": source, "source_mask": np.ones_like(source)})
     inputs = dict(zip(said.graphs[graphs.ENCODE].outputs, cross, strict=True))
@@ -70,5 +90,33 @@ def test_int8_is_close_to_the_model_and_smaller(bundles: Bundles, int8: Path, en
     assert 0 < np.abs(got - wanted).max() < 0.15 * wanted.std()
     said = description.read(path)
     assert said.precision == "int8"
+    assert said.parity is not None
+    assert 0 < said.parity["relative_error"] < 0.1
+
+
+def test_blocks_hold_the_weight_to_half_a_step() -> None:
+    weight = np.random.standard_normal((200, 3)).astype(np.float32)
+    codes, scales = blocks(weight)
+    assert codes.shape == (3, 2, 128)
+    for column in range(3):
+        for start in (0, 128):
+            part = weight[start : start + 128, column]
+            scale = np.abs(part).max() / 127
+            assert scales[column, start // 128] == pytest.approx(scale, rel=1e-6)
+            held = (codes[column, start // 128, : len(part)].astype(int) - 128) * scale
+            assert np.abs(held - part).max() <= scale / 2 * 1.001
+    assert (codes[:, 1, 200 - 128 :] == 128).all()  # zero
+
+
+def test_blocks_are_for_the_step_and_close_to_the_model(bundles: Bundles, tmp_path: Path) -> None:
+    made = export(bundles.models["post"], tmp_path / "blocks", "onnxruntime", SETTINGS, precision="int8-block")
+    said = description.read(made.path)
+    operators = {
+        name: {node.op_type for node in onnx.load(made.path / said.graphs[name].file).graph.node}
+        for name in (graphs.ENCODE, graphs.DECODE_STEP)
+    }
+    assert "MatMulInteger" in operators[graphs.ENCODE]
+    assert "MatMulNBits" in operators[graphs.DECODE_STEP]
+    assert not {"MatMul", "Gemm", "MatMulInteger"} & operators[graphs.DECODE_STEP]
     assert said.parity is not None
     assert 0 < said.parity["relative_error"] < 0.1

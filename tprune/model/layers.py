@@ -91,14 +91,29 @@ class Attention(nn.Module):
             grow: Gives all keys and values of `x` so far from its newest ones.
             causal: Mask the future of an uncached sequence instead of giving `mask`.
         """
-        y = self.norm(x) if self.pre_norm else x
+        return self.around(x, lambda y: self._attend(y, mask, known, grow, causal))
+
+    def around(self, x: Tensor, attend: Callable[[Tensor], Tensor]) -> Tensor:
+        """The residual sub-layer around an inner attention, which turns (B, T, D) or (B, D) into (…, H*V)."""
+        y = attend(self.norm(x) if self.pre_norm else x)
+        x = x + dropout(self.o_proj(y), self.dropout, self.training)
+        return x if self.pre_norm else self.norm(x)
+
+    def _attend(
+        self,
+        y: Tensor,
+        mask: Tensor | None,
+        known: KeysValues | None,
+        grow: Callable[[Tensor, Tensor], KeysValues] | None,
+        causal: bool,
+    ) -> Tensor:
         if known is not None:
             query, (keys, values) = self._heads(self.q_proj(y), self.qk), known
         else:
             query, keys, values = self._project(y)
             if grow is not None:
                 keys, values = grow(keys, values)
-        y = F.scaled_dot_product_attention(
+        z = F.scaled_dot_product_attention(
             query,
             keys,
             values,
@@ -107,16 +122,19 @@ class Attention(nn.Module):
             scale=self.scale,
             dropout_p=self.attention_dropout if self.training else 0.0,
         )  # (B, H, T, V)
-        y = y.transpose(1, 2).flatten(2) if x.dim() == 3 else y.flatten(1)
-        x = x + dropout(self.o_proj(y), self.dropout, self.training)
-        return x if self.pre_norm else self.norm(x)
+        return z.transpose(1, 2).flatten(2) if y.dim() == 3 else z.flatten(1)
 
     def _project(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         # (B, T, D) -> queries, keys (B, H, T, K), values (B, H, T, V)
         if self.qkv_proj is None:
             return self._heads(self.q_proj(y), self.qk), *self.keys_values(y)
-        query, keys, values = self.qkv_proj(y).split([self.heads * width for width in (self.qk, self.qk, self.v)], -1)
+        query, keys, values = self.project_packed(y)
         return self._heads(query, self.qk), self._heads(keys, self.qk), self._heads(values, self.v)
+
+    def project_packed(self, y: Tensor) -> tuple[Tensor, ...]:
+        """After `pack`: (B, T, D) -> queries and keys (B, T, H*K), values (B, T, H*V)."""
+        assert self.qkv_proj is not None
+        return self.qkv_proj(y).split([self.heads * width for width in (self.qk, self.qk, self.v)], -1)  # type: ignore[no-any-return]
 
     def _heads(self, x: Tensor, width: int) -> Tensor:
         # (B, T, H*W) or (B, H*W) -> (B, H, T, W)
@@ -165,6 +183,10 @@ class Stack(nn.Module):
         self.layers: Sequence[Layer] = nn.ModuleList(Layer(config, shape) for shape in shapes)  # type: ignore[assignment]
         self.final_norm = nn.LayerNorm(config.d_model) if config.final_norm else None
 
+    def finish(self, x: Tensor) -> Tensor:
+        """What comes after the last layer: (..., D) -> (..., D)."""
+        return x if self.final_norm is None else self.final_norm(x)
+
 
 class Encoder(Stack):
     """What `generate` calls as the encoder: token ids in, states out."""
@@ -184,7 +206,7 @@ class Encoder(Stack):
                 x = layer.self_attn(x, mask)
             if layer.ffn is not None:
                 x = layer.ffn(x)
-        return BaseModelOutput(last_hidden_state=x if self.final_norm is None else self.final_norm(x))
+        return BaseModelOutput(last_hidden_state=self.finish(x))
 
 
 def dropout(x: Tensor, rate: float, training: bool) -> Tensor:

@@ -85,7 +85,7 @@ class TPruneForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 (B, H, P+T, V) so far; None: there is no cache.
             mask: (B, 1, T, P+T) self-attention mask; None: causal without a cache, else unmasked.
         """
-        x = self._embed_target(tokens, start)
+        x = self.embed_target(tokens, start)
         for index, layer in enumerate(self.decoder.layers):
             if layer.self_attn is not None:
                 own = None if grow is None else partial(grow, index)
@@ -94,7 +94,7 @@ class TPruneForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 x = layer.cross_attn(x, source_mask, known=cross[index])
             if layer.ffn is not None:
                 x = layer.ffn(x)
-        return x if self.decoder.final_norm is None else self.decoder.final_norm(x)
+        return self.decoder.finish(x)
 
     def logits(self, states: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, N), or (B, D) -> (B, N)."""
@@ -208,7 +208,8 @@ class TPruneForConditionalGeneration(PreTrainedModel, GenerationMixin):
     def _embed_source(self, stack: Stack, tokens: Tensor, start: int) -> Tensor:
         return self._embed(stack, self.embed, self.positions, tokens, start)
 
-    def _embed_target(self, tokens: Tensor, start: int | Tensor) -> Tensor:
+    def embed_target(self, tokens: Tensor, start: int | Tensor) -> Tensor:
+        """Target tokens (B, T) from position `start`, or (B,) at it -> (B, T, D) or (B, D)."""
         return self._embed(
             self.decoder, self.target_embed or self.embed, self.target_positions or self.positions, tokens, start
         )
