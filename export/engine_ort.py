@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tprune.export import graphs
+from tprune.export import tensors
 from tprune.export.description import Bundle
 from tprune.export.refusals import not_installed, unreadable
 from tprune.model.decode import greedy_by_steps, length_limits
@@ -78,11 +78,11 @@ class OnnxRuntimeEngine:
             InputError: An over-long sentence or a token id out of range.
         """
         self.bundle.check_source(source)
-        size, step = len(source), self.bundle.graphs[graphs.DECODE_STEP]
+        size, step = len(source), self.bundle.graphs[tensors.DECODE_STEP]
         inputs = {"source": self._value(source), "source_mask": self._value(mask)}
-        names = self.bundle.graphs[graphs.ENCODE].outputs
+        names = self.bundle.graphs[tensors.ENCODE].outputs
         cross = dict(zip(names, self._encode.run_with_ort_values(names, inputs), strict=True))
-        empty = graphs.cache_shapes(self.bundle.decoder_shapes, "self_attn", size, 0)
+        empty = tensors.cache_shapes(self.bundle.decoder_shapes, "self_attn", size, 0)
         past = [name for name in step.inputs if name.startswith("past_")]
         return OnnxState(
             {"source_mask": inputs["source_mask"], **cross},
@@ -98,7 +98,7 @@ class OnnxRuntimeEngine:
         """
         self.bundle.check_step(tokens, state.length)
         inputs = {"tokens": self._value(tokens), "position": self._value(np.array([state.length]))}
-        names = self.bundle.graphs[graphs.DECODE_STEP].outputs
+        names = self.bundle.graphs[tensors.DECODE_STEP].outputs
         logits, *caches = self._step.run_with_ort_values(names, inputs | state.source | state.past)
         past = dict(zip(state.past, caches, strict=True))
         return logits.numpy(), replace(state, past=past, length=state.length + 1)
@@ -118,15 +118,15 @@ class OnnxRuntimeEngine:
 
     @cached_property
     def _encode(self) -> Any:
-        return self._session(graphs.ENCODE)
+        return self._session(tensors.ENCODE)
 
     @cached_property
     def _step(self) -> Any:
-        return self._session(graphs.DECODE_STEP)
+        return self._session(tensors.DECODE_STEP)
 
     @cached_property
     def _translate(self) -> Any:
-        return self._session(graphs.TRANSLATE)
+        return self._session(tensors.TRANSLATE)
 
     @staticmethod
     def _fixed(search: Search) -> Search:

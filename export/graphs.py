@@ -17,37 +17,38 @@ import torch
 from torch import Tensor, nn
 
 from tprune.errors import ExportError
+from tprune.export.tensors import (
+    DECODE_STEP,
+    ENCODE,
+    TRANSLATE,
+    cache_shapes,
+    cross_names,
+    encode_inputs,
+    layers,
+    past_names,
+    step_inputs,
+    step_outputs,
+)
 from tprune.model.transformer import TPruneForConditionalGeneration
 
-ENCODE, DECODE_STEP, TRANSLATE = "encode", "decode_step", "translate"
+__all__ = [
+    "DECODE_STEP",
+    "ENCODE",
+    "SHORTEST",
+    "TRANSLATE",
+    "DecodeStep",
+    "Encode",
+    "cache_shapes",
+    "cross_names",
+    "encode_inputs",
+    "past_names",
+    "prepared",
+    "shapes_of",
+    "step_inputs",
+    "step_outputs",
+]
+
 SHORTEST = 8  # limit of lengths to trace for: the examples need room above 0 and 1, which are taken for constants
-
-
-def cross_names(shapes: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Names of the tensors that go from `encode` to every `decode_step`: (B, H, S, K) and (B, H, S, V) by layer."""
-    return [
-        name for layer in _layers(shapes, "cross_attn") for name in (f"cross_keys_{layer}", f"cross_values_{layer}")
-    ]
-
-
-def past_names(shapes: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Names of the cache that goes into `decode_step`: (B, H, P, K) and (B, H, P, V) by layer."""
-    return [f"past_{name}_{layer}" for layer in _layers(shapes, "self_attn") for name in ("keys", "values")]
-
-
-def encode_inputs(padded: bool) -> list[str]:
-    """Names of the inputs of `encode`: source (B, S) and, where sentences may be padded, source_mask (B, S)."""
-    return ["source", "source_mask"] if padded else ["source"]
-
-
-def step_inputs(shapes: Sequence[Mapping[str, Any]], padded: bool) -> list[str]:
-    """Names of the inputs of `decode_step`: tokens (B,), position (1,), the caches and maybe source_mask (B, S)."""
-    return ["tokens", "position", *(["source_mask"] if padded else []), *past_names(shapes), *cross_names(shapes)]
-
-
-def step_outputs(shapes: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Names of the outputs of `decode_step`: logits (B, N) and the caches with P+1 positions."""
-    return ["logits", *(f"new_{name}_{layer}" for layer in _layers(shapes, "self_attn") for name in ("keys", "values"))]
 
 
 class Encode(nn.Module):
@@ -105,7 +106,7 @@ class DecodeStep(nn.Module):
             )
             return grown[layer]
 
-        crossing = set(_layers(self.shapes, "cross_attn"))
+        crossing = set(layers(self.shapes, "cross_attn"))
         cross = [
             (given[f"cross_keys_{layer}"], given[f"cross_values_{layer}"]) if layer in crossing else None
             for layer in range(len(self.shapes))
@@ -149,18 +150,5 @@ def shapes_of(model: TPruneForConditionalGeneration) -> list[Mapping[str, Any]]:
     return list(model.config.decoder_shapes)
 
 
-def cache_shapes(shapes: Sequence[Mapping[str, Any]], kind: str, batch: int, length: int) -> list[tuple[int, ...]]:
-    """Shapes of the caches of `past_names` (kind self_attn) or `cross_names` (kind cross_attn)."""
-    return [
-        (batch, shapes[layer][kind]["heads"], length, shapes[layer][kind][width])
-        for layer in _layers(shapes, kind)
-        for width in ("qk", "v")
-    ]
-
-
 def _caches(shapes: Sequence[Mapping[str, Any]], kind: str, batch: int, length: int) -> list[Tensor]:
     return [torch.zeros(shape) for shape in cache_shapes(shapes, kind, batch, length)]
-
-
-def _layers(shapes: Sequence[Mapping[str, Any]], kind: str) -> list[int]:
-    return [index for index, shape in enumerate(shapes) if shape[kind]["heads"]]

@@ -9,8 +9,6 @@ from pathlib import Path
 from tprune import artifact
 from tprune.errors import ArtifactError, InputError
 from tprune.export.description import Bundle, read
-from tprune.export.engine_et import ExecuTorchEngine
-from tprune.export.engine_ort import OnnxRuntimeEngine
 from tprune.export.refusals import not_installed
 from tprune.model.engine import Engine
 
@@ -69,7 +67,16 @@ def _minor(release: str) -> list[str]:
     return re.findall(r"\d+", release)[:2]
 
 
-ENGINES: dict[str, Callable[[Bundle, int], Engine]] = {
-    "onnxruntime": OnnxRuntimeEngine,
-    "executorch": ExecuTorchEngine,
-}
+def _onnxruntime(bundle: Bundle, threads: int) -> Engine:
+    from tprune.export.engine_ort import OnnxRuntimeEngine
+
+    return OnnxRuntimeEngine(bundle, threads)
+
+
+def _executorch(bundle: Bundle, threads: int) -> Engine:
+    from tprune.export.engine_et import ExecuTorchEngine  # brings PyTorch along, which takes a second
+
+    return ExecuTorchEngine(bundle, threads)
+
+
+ENGINES: dict[str, Callable[[Bundle, int], Engine]] = {"onnxruntime": _onnxruntime, "executorch": _executorch}

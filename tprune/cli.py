@@ -7,8 +7,9 @@ import logging
 import os
 import sys
 import warnings
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -75,18 +76,25 @@ def translate(
     bundle: verbs.Folder,
     beam: Annotated[int, typer.Option(help="Beam size; 1 is greedy.")] = 1,
     threads: Annotated[int, typer.Option(help="Threads of the engine.")] = 1,
+    batch: Annotated[int | None, typer.Option(help="Sentences at a time; 8 by default, 1 in int8.")] = None,
 ) -> None:
-    """Translate the sentences on standard input, one a line."""
-    from tprune.export.translation import Translator, translate_lines
+    """Translate the sentences on standard input, one a line.
 
-    failed = 0
-    for found in translate_lines(Translator(bundle, beams=beam, threads=threads), sys.stdin.buffer):
-        failed += isinstance(found, TpruneError)
-        if isinstance(found, TpruneError):
-            _complain(found)
-        typer.echo("" if isinstance(found, TpruneError) else found)
-        sys.stdout.flush()
-    if failed:
+    A line that cannot be translated becomes an empty one and is named on standard error; the exit code is then 1.
+    """
+    from tprune.export.translation import Refused, Translator, translate_lines
+
+    translator = Translator(bundle, beams=beam, threads=threads, batch=batch)
+    refused, lines, output = 0, 0, sys.stdout.buffer
+    for found in translate_lines(translator, cast(BufferedIOBase, sys.stdin.buffer)):
+        lines += 1
+        if isinstance(found, Refused):
+            refused += 1
+            _complain(f"line {found.line}: {found.reason}")
+        output.write(b"\n" if isinstance(found, Refused) else f"{found}\n".encode())
+        output.flush()
+    if refused:
+        tell(f"{refused} of {lines} lines not translated; their lines in the output are empty")
         raise typer.Exit(1)
 
 
@@ -120,7 +128,7 @@ def main() -> None:
         sys.exit(130)
 
 
-def _complain(error: TpruneError) -> None:
+def _complain(error: object) -> None:
     console.print(f"error: {error}", style="red", soft_wrap=True, markup=False)
 
 

@@ -12,7 +12,7 @@ from tests.export.conftest import ENGINES, SETTINGS, Bundles, build
 from tprune.export import description, graphs
 from tprune.export.bundle import export
 from tprune.export.runtime import open_bundle
-from tprune.model.engine import TorchEngine
+from tprune.model.torch_engine import TorchEngine
 
 
 @pytest.fixture(scope="module")
