@@ -14,7 +14,16 @@ from tprune.model.engine import Engine
 
 
 def open_bundle(path: Path, threads: int) -> Engine:
-    """Open a finished bundle as an engine.
+    """Open a finished bundle as an engine; arguments and errors as for `check`."""
+    bundle = check(path, threads)
+    return ENGINES[bundle.engine](bundle, threads)
+
+
+def check(path: Path, threads: int) -> Bundle:
+    """Read what a finished bundle says of itself, when nothing is wrong with it.
+
+    Every file is compared with its hash, for no engine notices weights that have changed. That takes 0.14 s for
+    200 MB, which the engine is about to read anyway.
 
     Args:
         path: The bundle's directory.
@@ -30,7 +39,7 @@ def open_bundle(path: Path, threads: int) -> Engine:
     artifact.read(path, kind="bundle")
     bundle = read(path)
     _check_version(bundle)
-    return ENGINES[bundle.engine](bundle, threads)
+    return bundle
 
 
 def version(engine: str) -> str:
@@ -51,7 +60,7 @@ def _check_version(bundle: Bundle) -> None:
         return
     if bundle.engine == "onnxruntime":  # reads older graphs by contract, and most newer ones
         warnings.warn(
-            f"{bundle.path} was verified with ONNX Runtime {bundle.engine_version}, here is {here}", stacklevel=3
+            f"{bundle.path} was verified with ONNX Runtime {bundle.engine_version}, here is {here}", stacklevel=4
         )
         return
     raise ArtifactError(

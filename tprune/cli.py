@@ -99,6 +99,27 @@ def translate(
 
 
 @app.command()
+def explain(
+    bundle: verbs.Folder,
+    threads: Annotated[int, typer.Option(help="Threads of the engine.")] = 1,
+    json: Annotated[bool, typer.Option("--json", help="Print the rows.")] = False,
+) -> None:
+    """Which operators a bundle runs, where and in which precision, and what each costs on this machine."""
+    from rich.console import Console
+
+    from tprune.export import explain as room
+
+    parts = room.explain(bundle, threads)
+    if json:
+        import json as writer
+
+        typer.echo(writer.dumps(room.as_data(parts)))
+        return
+    for part in parts:
+        Console().print(room.table(part))
+
+
+@app.command()
 def convert(
     model: Annotated[str, typer.Argument(help="Directory or hub name of a Marian, BART, mBART or M2M100/NLLB model.")],
     out: Annotated[Path, typer.Argument(help="Directory to write.")],
@@ -132,8 +153,13 @@ def _complain(error: object) -> None:
     console.print(f"error: {error}", style="red", soft_wrap=True, markup=False)
 
 
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    tell(f"warning: {message}")
+
+
 def _quiet() -> None:
-    """Keep libraries' advice to developers off the user's terminal."""
+    """Keep libraries' advice to developers off the user's terminal; a warning is one line without its place in code."""
+    warnings.showwarning = _warn
     warnings.filterwarnings("ignore", module=r"(torch|torchao|executorch|transformers|onnxscript)(\..*)?$")
     for name in ("torchao", "torch.utils._pytree", "transformers.trainer"):
         logging.getLogger(name).setLevel(logging.ERROR)
