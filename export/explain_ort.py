@@ -96,7 +96,7 @@ def _part(
     ]
     notes += [
         "counts are the file's, a loop's body counted once; – = fused or folded away when the graph is loaded",
-        f"times are those of ONNX Runtime's profiler, the loop's body included: {whole / 1000:.2f} ms in kernels, where "
+        f"times are those of ONNX Runtime's profiler, loop bodies included: {whole / 1000:.2f} ms in kernels, where "
         f"the whole takes {milliseconds:.2f} ms without it; what it adds to every node makes small operators look dear",
     ]
     return Part(name, milliseconds, tuple(operators), whole, tuple(notes))
