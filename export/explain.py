@@ -39,14 +39,14 @@ class Part:
 
     Attributes:
         name: See `tprune.export.tensors`.
-        milliseconds: Median time of one run, measured without a profiler.
+        milliseconds: Median time of one run, measured without a profiler; None: no engine here runs it.
         operators: The dearest first.
         whole_microseconds: What the operators' times are parts of.
         notes: What the counts say in words, and how the times were measured.
     """
 
     name: str
-    milliseconds: float
+    milliseconds: float | None
     operators: tuple[Operator, ...]
     whole_microseconds: float
     notes: tuple[str, ...]
@@ -91,8 +91,9 @@ def steps(bundle: Bundle) -> int:
 
 def table(part: Part) -> Table:
     """One graph's operators for the terminal."""
-    found = Table(title=f"{part.name}: {part.milliseconds:.2f} ms", caption="\n".join(part.notes), title_justify="left")
-    found.caption_justify = "left"
+    time = "not run" if part.milliseconds is None else f"{part.milliseconds:.2f} ms"
+    found = Table(title=f"{part.name}: {time}", caption="\n".join(part.notes))
+    found.title_justify = found.caption_justify = "left"
     for column in ("operator", "runs in"):
         found.add_column(column)
     for column in ("count", "µs a run", "share"):

@@ -30,29 +30,20 @@ from tprune.export.silence import silence
 REPEATS = 20
 ROUNDS = 9  # of the program and its copy, in turn
 XNNPACK = "XnnpackBackend"
+CALLS = ("KernelCall", "DelegateCall")
 
 
 def parts(bundle: Bundle, threads: int) -> list[Part]:
     """Every method's delegates and the operators outside them; arguments and errors as for `explain`."""
     path = bundle.path / bundle.graphs[tensors.ENCODE].file
     program = _read(path)
-    found = []
+    plans = {plan.name: plan for plan in program.program.execution_plan}
     with TemporaryDirectory() as folder:
         copied = bundle.model_copy(update={"path": Path(folder)})
-        for name, run in METHODS.items():
-            engine = ExecuTorchEngine(bundle, threads)
-            times = []
-            plan = _plan(program, name)
-            costs = {}
-            for operator in operators(plan):
-                (copied.path / path.name).write_bytes(_repeated(program, name, operator))
-                extra, alone = _extra_us(engine, ExecuTorchEngine(copied, threads), run)
-                costs[operator] = max(0.0, extra / REPEATS)
-                times.append(alone)
-            if not times:
-                times = [run(engine) for _ in range(ROUNDS)]
-            found.append(_part(name, plan, costs, statistics.median(times)))
-    return found
+        return [
+            _part(plans[name], *_costs_us(program, plans[name], path.name, bundle, copied, threads))
+            for name in bundle.graphs
+        ]
 
 
 def operators(plan: Any) -> Counter[str]:
@@ -84,29 +75,42 @@ def repeat(plan: Any, operator: str, times: int) -> Any:
     return copied
 
 
-def _part(name: str, plan: Any, costs: dict[str, float], whole_us: float) -> Part:
+def _costs_us(
+    program: Any, plan: Any, file: str, bundle: Bundle, copied: Bundle, threads: int
+) -> tuple[dict[str, float], float | None]:
+    """Microseconds of each operator outside the delegates in one run of a method, and of the whole run."""
+    if plan.name not in METHODS:
+        return {}, None
+    run, engine, costs = METHODS[plan.name], ExecuTorchEngine(bundle, threads), {}
+    alone = [run(engine) for _ in range(ROUNDS)][1:]
+    for operator in operators(plan):
+        (copied.path / file).unlink(missing_ok=True)  # not written over: the engine before this one has it mapped
+        (copied.path / file).write_bytes(_repeated(program, plan.name, operator))
+        repeated = ExecuTorchEngine(copied, threads)
+        run(repeated)
+        pairs = [(run(engine), run(repeated)) for _ in range(ROUNDS)]
+        costs[operator] = max(0.0, statistics.median(longer - usual for usual, longer in pairs) / REPEATS)
+        alone += [usual for usual, _ in pairs]
+    return costs, statistics.median(alone)
+
+
+def _part(plan: Any, costs: dict[str, float], whole_us: float | None) -> Part:
     calls, inside = operators(plan), delegates(plan)
-    others = Counter(_kind(instruction) for chain in plan.chains for instruction in chain.instructions)
-    outside = [Operator(operator, count, "portable kernel", costs[operator]) for operator, count in calls.items()]
+    outside = [Operator(name, count, "portable kernel", costs.get(name)) for name, count in calls.items()]
     outside.sort(key=lambda operator: -(operator.microseconds or 0))
-    rest = max(0.0, whole_us - sum(costs.values()))
-    control = {kind: count for kind, count in others.items() if kind not in ("KernelCall", "DelegateCall")}
-    return Part(
-        name,
-        whole_us / 1000,
-        (
-            *(Operator(backend, count, "delegate", rest / len(inside)) for backend, count in inside.items()),
-            *outside,
-            *(Operator(kind, count, "control flow") for kind, count in control.items()),
-        ),
-        whole_us,
-        (
-            f"{inside[XNNPACK]} XNNPACK delegates; {calls.total()} calls of {len(calls)} operators outside them take "
-            f"{sum(costs.values()) / whole_us:.1%} of the time",
-            f"each operator outside is measured by repeating its calls {REPEATS} times more; the delegates' time is "
-            "the rest, handing over inputs and outputs in Python included",
-        ),
-    )
+    rest = None if whole_us is None else max(0.0, whole_us - sum(costs.values()))
+    backends = [Operator(name, count, "delegate", rest if len(inside) == 1 else None) for name, count in inside.items()]
+    others = Counter(_kind(instruction) for chain in plan.chains for instruction in chain.instructions)
+    control = [Operator(name, count, "control flow") for name, count in others.items() if name not in CALLS]
+    notes = [f"{inside[XNNPACK]} XNNPACK delegates, {calls.total()} calls of {len(calls)} operators outside them"]
+    if whole_us is not None:
+        notes += [
+            f"the operators outside take {sum(costs.values()) / whole_us:.1%} of the time",
+            f"each of them is measured by making its calls {REPEATS} times more; the delegates' time is the rest, "
+            "handing over inputs and outputs in Python included",
+        ]
+    milliseconds = None if whole_us is None else whole_us / 1000
+    return Part(plan.name, milliseconds, (*backends, *outside, *control), whole_us or 0.0, tuple(notes))
 
 
 def _read(path: Path) -> Any:
@@ -128,19 +132,6 @@ def _repeated(program: Any, method: str, operator: str) -> bytes:
         repeat(plan, operator, REPEATS) if plan.name == method else plan for plan in program.program.execution_plan
     ]
     return bytes(serialize_pte_binary(changed, extract_delegate_segments=True))
-
-
-def _extra_us(
-    engine: ExecuTorchEngine, repeated: ExecuTorchEngine, run: Callable[[ExecuTorchEngine], float]
-) -> tuple[float, float]:
-    """Microseconds that a run takes longer in the copy, and those it takes in the program."""
-    for warm in (engine, repeated):
-        run(warm)
-    pairs = [(run(engine), run(repeated)) for _ in range(ROUNDS)]
-    return (
-        statistics.median(longer - alone for alone, longer in pairs),
-        statistics.median(alone for alone, _ in pairs),
-    )
 
 
 def _encode_us(engine: ExecuTorchEngine) -> float:

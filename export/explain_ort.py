@@ -35,7 +35,7 @@ def parts(bundle: Bundle, threads: int) -> list[Part]:
         _times_ms(profiled)
         profiles = {name: _kernel_us(path) for name, path in profiled.profiles().items()}
     return [
-        _part(name, bundle, _graph(bundle.path / bundle.graphs[name].file), profiles[name], times[name])
+        _part(name, bundle, _graph(bundle.path / bundle.graphs[name].file), profiles.get(name, {}), times.get(name))
         for name in bundle.graphs
     ]
 
@@ -75,7 +75,7 @@ def _part(
     bundle: Bundle,
     graph: onnx.GraphProto,
     profile: Mapping[str, tuple[int, float]],
-    milliseconds: float,
+    milliseconds: float | None,
 ) -> Part:
     counts = Counter(node.op_type for node, _ in nodes(graph))
     operators = [
@@ -94,11 +94,12 @@ def _part(
         f"{' and '.join(f'{count} {operator}' for operator, count in kinds.items())}: {reason.format(because)}"
         for reason, kinds in products(graph).items()
     ]
-    notes += [
-        "counts are the file's, a loop's body counted once; – = fused or folded away when the graph is loaded",
-        f"times are those of ONNX Runtime's profiler, loop bodies included: {whole / 1000:.2f} ms in kernels, where "
-        f"the whole takes {milliseconds:.2f} ms without it; what it adds to every node makes small operators look dear",
-    ]
+    notes.append("counts are the file's, a loop's body counted once; – = fused or folded away when the graph is loaded")
+    if milliseconds is not None:
+        notes.append(
+            f"times are those of ONNX Runtime's profiler, loop bodies included: {whole / 1000:.2f} ms in kernels, "
+            f"where the whole takes {milliseconds:.2f} ms without it: what it adds makes small operators look dear"
+        )
     return Part(name, milliseconds, tuple(operators), whole, tuple(notes))
 
 
@@ -119,7 +120,8 @@ def _kernel_us(path: Path) -> dict[str, tuple[int, float]]:
 
 def _times_ms(engine: OnnxRuntimeEngine) -> dict[str, float]:
     """Run every graph of the bundle in turn: median milliseconds of each."""
-    return {name: statistics.median(RUNS[name](engine) for _ in range(ROUNDS)) for name in engine.bundle.graphs}
+    runs = {name: run for name, run in RUNS.items() if name in engine.bundle.graphs}
+    return {name: statistics.median(run(engine) for _ in range(ROUNDS)) for name, run in runs.items()}
 
 
 def _encode_ms(engine: OnnxRuntimeEngine) -> float:
