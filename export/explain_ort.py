@@ -56,6 +56,29 @@ def products(graph: onnx.GraphProto) -> Mapping[str, Counter[str]]:
     return found
 
 
+def without_profiler(profile: Mapping[str, tuple[float, float]], whole_us: float) -> tuple[dict[str, float], float]:
+    """Take off what the profiler adds to every call.
+
+    Args:
+        profile: Calls in a run and their microseconds, by operator.
+        whole_us: What a run takes without the profiler.
+
+    Returns:
+        Microseconds by operator, together at most `whole_us`, and those taken off each call.
+    """
+
+    def corrected(added: float) -> dict[str, float]:
+        return {name: max(0.0, time - added * calls) for name, (calls, time) in profile.items()}
+
+    if sum(corrected(0.0).values()) <= whole_us:
+        return corrected(0.0), 0.0
+    low, high = 0.0, max(time / calls for calls, time in profile.values())
+    for _ in range(60):  # halvings: the sum falls as `added` grows
+        added = (low + high) / 2
+        low, high = (added, high) if sum(corrected(added).values()) > whole_us else (low, added)
+    return corrected(high), high
+
+
 def _reason(node: onnx.NodeProto, weights: frozenset[str], loaded: set[str]) -> str | None:
     if node.op_type in QUANTIZED:
         return "quantized"
@@ -74,21 +97,23 @@ def _part(
     name: str,
     bundle: Bundle,
     graph: onnx.GraphProto,
-    profile: Mapping[str, tuple[int, float]],
+    profile: Mapping[str, tuple[float, float]],
     milliseconds: float | None,
 ) -> Part:
     counts = Counter(node.op_type for node, _ in nodes(graph))
+    kernels = {operator: entry for operator, entry in profile.items() if operator not in SCOPES}
+    whole = sum(time for _, time in kernels.values()) if milliseconds is None else milliseconds * 1000
+    times, added = without_profiler(kernels, whole)
     operators = [
         Operator(
             operator,
             counts[operator],
             "int8" if operator in QUANTIZED else "subgraph" if operator in SCOPES else "",
-            None if operator in SCOPES or operator not in profile else profile[operator][1],
+            times.get(operator),
         )
         for operator in {**counts, **profile}
     ]
     operators.sort(key=lambda operator: -(operator.microseconds or 0))
-    whole = sum(operator.microseconds or 0 for operator in operators)
     because = "the bundle is fp32" if bundle.precision == "fp32" else "the quantizer left them"
     notes = [
         f"{' and '.join(f'{count} {operator}' for operator, count in kinds.items())}: {reason.format(because)}"
@@ -97,14 +122,14 @@ def _part(
     notes.append("counts are the file's, a loop's body counted once; – = fused or folded away when the graph is loaded")
     if milliseconds is not None:
         notes.append(
-            f"times are those of ONNX Runtime's profiler, loop bodies included: {whole / 1000:.2f} ms in kernels, "
-            f"where the whole takes {milliseconds:.2f} ms without it: what it adds makes small operators look dear"
+            "times are those of ONNX Runtime's profiler, a loop's body included; it slows every node down, so "
+            f"{added:.1f} µs a call are taken off, by which all kernels together take what a run takes without it"
         )
     return Part(name, milliseconds, tuple(operators), whole, tuple(notes))
 
 
-def _kernel_us(path: Path) -> dict[str, tuple[int, float]]:
-    """By operator: calls, and the mean microseconds of all of them in one run, first runs left out."""
+def _kernel_us(path: Path) -> dict[str, tuple[float, float]]:
+    """By operator: calls in one run, and the microseconds of all of them; means, the first runs left out."""
     events = json.loads(path.read_text(encoding="utf-8"))
     runs = sorted(event["ts"] for event in events if event["name"] == "model_run")
     warm = runs[len(runs) // 3]  # a third warms up
@@ -115,7 +140,7 @@ def _kernel_us(path: Path) -> dict[str, tuple[int, float]]:
         if event["cat"] == "Node" and event["name"].endswith("_kernel_time") and event["ts"] >= warm:
             calls[event["args"]["op_name"]] += 1
             total[event["args"]["op_name"]] += event["dur"]
-    return {name: (calls[name], total[name] / counted) for name in calls}
+    return {name: (calls[name] / counted, total[name] / counted) for name in calls}
 
 
 def _times_ms(engine: OnnxRuntimeEngine) -> dict[str, float]:
