@@ -121,9 +121,10 @@ def _part(
     ]
     notes.append("counts are the file's, a loop's body counted once; – = fused or folded away when the graph is loaded")
     if milliseconds is not None:
+        notes.append("times are those of ONNX Runtime's profiler, a loop's body included")
+    if added:
         notes.append(
-            "times are those of ONNX Runtime's profiler, a loop's body included; it slows every node down, so "
-            f"{added:.1f} µs a call are taken off, by which all kernels together take what a run takes without it"
+            f"the {added:.1f} µs that it adds to every call are taken off: the sum is what a run takes without it"
         )
     return Part(name, milliseconds, tuple(operators), whole, tuple(notes))
 
