@@ -22,8 +22,9 @@ from tprune.errors import InputError
 from tprune.export import description, runtime
 from tprune.model import checkpoint
 from tprune.model.decode import one_by_one
-from tprune.model.engine import Engine, TorchEngine
+from tprune.model.engine import Engine
 from tprune.model.search import Search
+from tprune.model.torch_engine import TorchEngine
 from tprune.provenance import made_by
 from tprune.text.corpus import Corpus
 

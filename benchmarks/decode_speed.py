@@ -22,9 +22,9 @@ from tprune.benchmarks import floor, latency, quality, record
 from tprune.benchmarks.peers import ct2
 from tprune.benchmarks.ratios import timed_fields
 from tprune.benchmarks.record import DENSE, Row
-from tprune.config import Export
+from tprune.config import PRECISIONS, Export
 from tprune.export import description, runtime
-from tprune.export.bundle import PRECISIONS, export
+from tprune.export.bundle import export
 from tprune.model import checkpoint
 from tprune.model.decode import one_by_one
 from tprune.model.search import Search

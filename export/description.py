@@ -15,7 +15,7 @@ FILE = "bundle.json"
 
 
 class Graph(Section):
-    """One graph of the bundle: where it is and the order of its tensors, see `tprune.export.graphs`."""
+    """One graph of the bundle: where it is and the order of its tensors, see `tprune.export.tensors`."""
 
     file: str
     inputs: tuple[str, ...]

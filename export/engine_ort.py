@@ -4,13 +4,13 @@ Shapes: B sentences (or sentences x beams), S source length, P cached target len
 """
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import takewhile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tprune.export import graphs
+from tprune.export import tensors
 from tprune.export.description import Bundle
 from tprune.export.refusals import not_installed, unreadable
 from tprune.model.decode import greedy_by_steps, length_limits
@@ -41,18 +41,20 @@ class OnnxRuntimeEngine:
     Args:
         bundle: A bundle for this engine.
         threads: Threads of one operator.
+        profile: Existing directory for a profile of each graph, see `profiles`; everything gets several times slower.
 
     Raises:
         MachineError: ONNX Runtime is not installed.
         ArtifactError: It does not accept the graphs.
     """
 
-    def __init__(self, bundle: Bundle, threads: int) -> None:
+    def __init__(self, bundle: Bundle, threads: int, profile: Path | None = None) -> None:
         try:
             import onnxruntime
         except ImportError as error:
             raise not_installed("onnxruntime") from error
-        self.bundle, self.threads, self._runtime = bundle, threads, onnxruntime
+        self.bundle, self.threads, self._profile, self._runtime = bundle, threads, profile, onnxruntime
+        self._sessions: dict[str, Any] = {}
 
     def greedy(self, source: Ids, mask: Ids, search: Search) -> list[list[int]]:
         """The whole search in one graph: see `tprune.model.decode.greedy`.
@@ -65,7 +67,7 @@ class OnnxRuntimeEngine:
             # other tokens are banned or forced than in the graph, or the translation may get longer than it can
             return greedy_by_steps(self, source, mask, search)
         self.bundle.check_source(source)
-        (rows,) = self._translate.run(None, {"source": source, "source_mask": mask, "limits": limits})
+        (rows,) = self._session(tensors.TRANSLATE).run(None, {"source": source, "source_mask": mask, "limits": limits})
         return [
             list(takewhile(lambda token: token != search.eos, row[:limit].tolist()))
             for row, limit in zip(rows, limits, strict=True)
@@ -78,11 +80,11 @@ class OnnxRuntimeEngine:
             InputError: An over-long sentence or a token id out of range.
         """
         self.bundle.check_source(source)
-        size, step = len(source), self.bundle.graphs[graphs.DECODE_STEP]
+        size, step = len(source), self.bundle.graphs[tensors.DECODE_STEP]
         inputs = {"source": self._value(source), "source_mask": self._value(mask)}
-        names = self.bundle.graphs[graphs.ENCODE].outputs
-        cross = dict(zip(names, self._encode.run_with_ort_values(names, inputs), strict=True))
-        empty = graphs.cache_shapes(self.bundle.decoder_shapes, "self_attn", size, 0)
+        names = self.bundle.graphs[tensors.ENCODE].outputs
+        cross = dict(zip(names, self._session(tensors.ENCODE).run_with_ort_values(names, inputs), strict=True))
+        empty = tensors.cache_shapes(self.bundle.decoder_shapes, "self_attn", size, 0)
         past = [name for name in step.inputs if name.startswith("past_")]
         return OnnxState(
             {"source_mask": inputs["source_mask"], **cross},
@@ -98,8 +100,10 @@ class OnnxRuntimeEngine:
         """
         self.bundle.check_step(tokens, state.length)
         inputs = {"tokens": self._value(tokens), "position": self._value(np.array([state.length]))}
-        names = self.bundle.graphs[graphs.DECODE_STEP].outputs
-        logits, *caches = self._step.run_with_ort_values(names, inputs | state.source | state.past)
+        names = self.bundle.graphs[tensors.DECODE_STEP].outputs
+        logits, *caches = self._session(tensors.DECODE_STEP).run_with_ort_values(
+            names, inputs | state.source | state.past
+        )
         past = dict(zip(state.past, caches, strict=True))
         return logits.numpy(), replace(state, past=past, length=state.length + 1)
 
@@ -110,23 +114,15 @@ class OnnxRuntimeEngine:
             return replace(state, past=past)
         return replace(state, past=past, source=self._select(state.source, rows), sentences=sentences)
 
+    def profiles(self) -> dict[str, Path]:
+        """End the profiles of an engine made with `profile`: the files by graph, for those that were run."""
+        return {name: Path(session.end_profiling()) for name, session in self._sessions.items()}
+
     def _select(self, values: dict[str, Any], rows: Ids) -> dict[str, Any]:
         return {name: self._value(value.numpy()[rows]) for name, value in values.items()}
 
     def _value(self, array: np.ndarray[Any, Any]) -> Any:
         return self._runtime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
-
-    @cached_property
-    def _encode(self) -> Any:
-        return self._session(graphs.ENCODE)
-
-    @cached_property
-    def _step(self) -> Any:
-        return self._session(graphs.DECODE_STEP)
-
-    @cached_property
-    def _translate(self) -> Any:
-        return self._session(graphs.TRANSLATE)
 
     @staticmethod
     def _fixed(search: Search) -> Search:
@@ -134,6 +130,12 @@ class OnnxRuntimeEngine:
         return replace(search, limit=0, beams=1, length_penalty=1.0, max_new_tokens=None)
 
     def _session(self, name: str) -> Any:
+        """One graph's session, made when the graph is first run."""
+        if name not in self._sessions:
+            self._sessions[name] = self._load(name)
+        return self._sessions[name]
+
+    def _load(self, name: str) -> Any:
         options = self._runtime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
         options.log_severity_level = 3  # errors
@@ -141,6 +143,8 @@ class OnnxRuntimeEngine:
         options.add_session_config_entry("session.force_spinning_stop", "1")
         # Lengths differ at every step: planning memory by pattern would keep a plan for each.
         options.enable_mem_pattern = False
+        if self._profile is not None:
+            options.enable_profiling, options.profile_file_prefix = True, str(self._profile / name)
         path = self.bundle.path / self.bundle.graphs[name].file
         try:
             return self._runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -19,38 +19,40 @@ from torch import Tensor, nn
 
 from tprune.errors import ExportError
 from tprune.export.attention import cached_attention
+from tprune.export.tensors import (
+    BUFFERED_STEP,
+    DECODE_STEP,
+    ENCODE,
+    TRANSLATE,
+    cache_shapes,
+    cross_names,
+    encode_inputs,
+    past_names,
+    step_inputs,
+    step_outputs,
+)
 from tprune.model.layers import Attention
 from tprune.model.transformer import TPruneForConditionalGeneration
 
-ENCODE, DECODE_STEP, TRANSLATE, BUFFERED_STEP = "encode", "decode_step", "translate", "buffered_step"
+__all__ = [
+    "BUFFERED_STEP",
+    "DECODE_STEP",
+    "ENCODE",
+    "SHORTEST",
+    "TRANSLATE",
+    "DecodeStep",
+    "Encode",
+    "cache_shapes",
+    "cross_names",
+    "encode_inputs",
+    "past_names",
+    "prepared",
+    "shapes_of",
+    "step_inputs",
+    "step_outputs",
+]
+
 SHORTEST = 8  # limit of lengths to trace for: the examples need room above 0 and 1, which are taken for constants
-
-
-def cross_names(shapes: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Names of the tensors that go from `encode` to every `decode_step`: (B, H, S, K) and (B, H, S, V) by layer."""
-    return [
-        name for layer in _layers(shapes, "cross_attn") for name in (f"cross_keys_{layer}", f"cross_values_{layer}")
-    ]
-
-
-def past_names(shapes: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Names of the cache that goes into `decode_step`: (B, H, P, K) and (B, H, P, V) by layer."""
-    return [f"past_{name}_{layer}" for layer in _layers(shapes, "self_attn") for name in ("keys", "values")]
-
-
-def encode_inputs(padded: bool) -> list[str]:
-    """Names of the inputs of `encode`: source (B, S) and, where sentences may be padded, source_mask (B, S)."""
-    return ["source", "source_mask"] if padded else ["source"]
-
-
-def step_inputs(shapes: Sequence[Mapping[str, Any]], padded: bool) -> list[str]:
-    """Names of the inputs of `decode_step`: tokens (B,), position (1,), the caches and maybe source_mask (B, S)."""
-    return ["tokens", "position", *(["source_mask"] if padded else []), *past_names(shapes), *cross_names(shapes)]
-
-
-def step_outputs(shapes: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Names of the outputs of `decode_step`: logits (B, N) and the caches with P+1 positions."""
-    return ["logits", *(f"new_{name}_{layer}" for layer in _layers(shapes, "self_attn") for name in ("keys", "values"))]
 
 
 class Encode(nn.Module):
@@ -123,9 +125,7 @@ class DecodeStep(nn.Module):
                 x = layer.cross_attn(x, mask, known=(keys, values))
             if layer.ffn is not None:
                 x = layer.ffn(x)
-        return self.model.logits(
-            x if self.model.decoder.final_norm is None else self.model.decoder.final_norm(x)
-        ), *grown
+        return self.model.logits(self.model.decoder.finish(x)), *grown
 
     def example(self, batch: int) -> tuple[Tensor, ...]:
         """Inputs to trace with."""
@@ -162,22 +162,7 @@ def shapes_of(model: TPruneForConditionalGeneration) -> list[Mapping[str, Any]]:
     return list(model.config.decoder_shapes)
 
 
-def cache_shapes(
-    shapes: Sequence[Mapping[str, Any]], kind: str, batch: int, length: int, heads_last: bool = False
-) -> list[tuple[int, ...]]:
-    """Shapes of the caches of `past_names` (kind self_attn) or `cross_names` (kind cross_attn)."""
-    return [
-        (batch, *((length, heads) if heads_last else (heads, length)), shapes[layer][kind][width])
-        for layer, heads in ((layer, shapes[layer][kind]["heads"]) for layer in _layers(shapes, kind))
-        for width in ("qk", "v")
-    ]
-
-
 def _caches(
     shapes: Sequence[Mapping[str, Any]], kind: str, batch: int, length: int, heads_last: bool = False
 ) -> list[Tensor]:
     return [torch.zeros(shape) for shape in cache_shapes(shapes, kind, batch, length, heads_last)]
-
-
-def _layers(shapes: Sequence[Mapping[str, Any]], kind: str) -> list[int]:
-    return [index for index, shape in enumerate(shapes) if shape[kind]["heads"]]

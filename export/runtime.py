@@ -9,14 +9,21 @@ from pathlib import Path
 from tprune import artifact
 from tprune.errors import ArtifactError, InputError
 from tprune.export.description import Bundle, read
-from tprune.export.engine_et import ExecuTorchEngine
-from tprune.export.engine_ort import OnnxRuntimeEngine
 from tprune.export.refusals import not_installed
 from tprune.model.engine import Engine
 
 
 def open_bundle(path: Path, threads: int) -> Engine:
-    """Open a finished bundle as an engine.
+    """Open a finished bundle as an engine; arguments and errors as for `check`."""
+    bundle = check(path, threads)
+    return ENGINES[bundle.engine](bundle, threads)
+
+
+def check(path: Path, threads: int) -> Bundle:
+    """Read what a finished bundle says of itself, when nothing is wrong with it.
+
+    Every file is compared with its hash, for no engine notices weights that have changed. That takes 0.14 s for
+    200 MB, which the engine is about to read anyway.
 
     Args:
         path: The bundle's directory.
@@ -32,7 +39,7 @@ def open_bundle(path: Path, threads: int) -> Engine:
     artifact.read(path, kind="bundle")
     bundle = read(path)
     _check_version(bundle)
-    return ENGINES[bundle.engine](bundle, threads)
+    return bundle
 
 
 def version(engine: str) -> str:
@@ -53,7 +60,7 @@ def _check_version(bundle: Bundle) -> None:
         return
     if bundle.engine == "onnxruntime":  # reads older graphs by contract, and most newer ones
         warnings.warn(
-            f"{bundle.path} was verified with ONNX Runtime {bundle.engine_version}, here is {here}", stacklevel=3
+            f"{bundle.path} was verified with ONNX Runtime {bundle.engine_version}, here is {here}", stacklevel=4
         )
         return
     raise ArtifactError(
@@ -69,7 +76,16 @@ def _minor(release: str) -> list[str]:
     return re.findall(r"\d+", release)[:2]
 
 
-ENGINES: dict[str, Callable[[Bundle, int], Engine]] = {
-    "onnxruntime": OnnxRuntimeEngine,
-    "executorch": ExecuTorchEngine,
-}
+def _onnxruntime(bundle: Bundle, threads: int) -> Engine:
+    from tprune.export.engine_ort import OnnxRuntimeEngine
+
+    return OnnxRuntimeEngine(bundle, threads)
+
+
+def _executorch(bundle: Bundle, threads: int) -> Engine:
+    from tprune.export.engine_et import ExecuTorchEngine  # brings PyTorch along, which takes a second
+
+    return ExecuTorchEngine(bundle, threads)
+
+
+ENGINES: dict[str, Callable[[Bundle, int], Engine]] = {"onnxruntime": _onnxruntime, "executorch": _executorch}

@@ -1,18 +1,38 @@
 """From sentences to sentences with a bundle: tokenizer, engine and search in one place."""
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from io import BufferedIOBase
+from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
 
-import numpy as np
-
-from tprune.errors import InputError
+from tprune.errors import ArtifactError, InputError
 from tprune.export import description
 from tprune.export.runtime import open_bundle
-from tprune.model.decode import beam, greedy
+from tprune.model import decode
 from tprune.model.search import Search
-from tprune.text.vocab import Tokenizer
+from tprune.text import plain_tokenizer
+
+BATCH: Mapping[str, int] = {"fp32": 8, "int8": 1}
+"""Sentences at a time by precision: eight take half the time that eight times one take. In int8 the sentences of a
+batch share the scale of their activations, so that a translation would depend on the lines around it."""
+
+WINDOW = 8  # batches
+CHUNK_BYTES = 1 << 14  # read at a time from a file; a pipe gives what there is, so that nobody waits for more
+BLANKS = str.maketrans(dict.fromkeys("\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029", " "))  # bytes can spell them all
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A line that cannot be translated.
+
+    Attributes:
+        line: Its number, from 1.
+        reason: What is wrong with it.
+    """
+
+    line: int
+    reason: InputError
 
 
 class Translator:
@@ -22,42 +42,111 @@ class Translator:
         bundle: The bundle's directory.
         beams: Beam size; 1 is greedy.
         threads: Threads of the engine.
+        batch: Sentences at a time; None: what suits the precision.
 
     Raises:
         ArtifactError: No bundle, damaged, or for another version of the engine.
         MachineError: The engine is not installed.
+        InputError: A number below 1.
+
+    Attributes:
+        window: Sentences that make good batches of like length.
     """
 
-    def __init__(self, bundle: Path, *, beams: int = 1, threads: int = 1) -> None:
+    def __init__(self, bundle: Path, *, beams: int = 1, threads: int = 1, batch: int | None = None) -> None:
+        for name, value in (("beam", beams), ("batch", batch)):
+            if value is not None and value < 1:
+                raise InputError("too small", where=name, got=value, wanted="1 or more", fix="correct it")
         self._engine = open_bundle(bundle, threads)
-        self._search = replace(Search(**description.read(bundle).search), beams=beams)
-        self._tokenizer = Tokenizer.load(bundle)
+        self._said = description.read(bundle)
+        self._search = replace(Search(**self._said.search), beams=beams)
+        self._limit = min(self._said.max_source, self._search.limit)
+        self._batch = BATCH[self._said.precision] if batch is None else batch
+        self.window = 1 if self._batch == 1 else WINDOW * self._batch
+        self._tokenizer = plain_tokenizer.load(bundle)
 
     def __call__(self, sentence: str) -> str:
         """Translate one sentence; an empty one stays empty.
 
         Raises:
             InputError: More tokens than the bundle was exported for.
+            ArtifactError: The tokenizer does not fit the graphs.
         """
-        if not sentence.strip():
-            return ""
-        ids = np.asarray(self._tokenizer.encode([sentence]), dtype=np.int64)
-        find = greedy if self._search.beams == 1 else beam
-        return self._tokenizer.decode(find(self._engine, ids, np.ones_like(ids), self._search))[0]
+        (found,) = self.translate([sentence])
+        if isinstance(found, InputError):
+            raise found
+        return found
 
+    def translate(self, sentences: Sequence[str]) -> list[str | InputError]:
+        """Translate sentences in batches of like length; one that is too long gives its error instead.
 
-def translate_lines(translator: Translator, lines: BinaryIO) -> Iterator[str | InputError]:
-    """Translate UTF-8 lines as they come; a line that cannot be translated gives its error instead."""
-    for number, line in enumerate(lines, start=1):
-        try:
-            sentence = line.decode("utf-8").rstrip("\n")
-            yield translator(sentence)
-        except UnicodeDecodeError as error:
-            yield InputError(
-                "not UTF-8",
-                where=f"line {number}",
-                got=f"byte {error.object[error.start]:#04x}",
-                fix="convert the text to UTF-8",
+        Raises:
+            ArtifactError: The tokenizer does not fit the graphs.
+        """
+        found: list[str | InputError] = [""] * len(sentences)
+        full = [index for index, sentence in enumerate(sentences) if sentence.strip()]
+        ids = dict(zip(full, self._tokenizer.encode([sentences[index] for index in full]), strict=True))
+        self._check(ids.values(), self._said.vocabulary, "the graphs know", "source")
+        for index, tokens in list(ids.items()):
+            if len(tokens) > self._limit:
+                found[index] = InputError(
+                    "sentence too long for the bundle",
+                    got=f"{len(tokens)} tokens",
+                    wanted=f"at most {self._limit}",
+                    fix="split the sentence, or export with a larger export.max_source",
+                )
+                del ids[index]
+        translated = decode.translate(self._engine, list(ids.values()), self._search, self._batch)
+        self._check(translated, self._tokenizer.vocabulary_size, "the tokenizer knows", "target")
+        for index, text in zip(ids, self._tokenizer.decode(translated), strict=True):
+            found[index] = text.translate(BLANKS)
+        return found
+
+    def _check(self, rows: Iterable[Sequence[int]], size: int, who: str, side: str) -> None:
+        highest = max(chain.from_iterable(rows), default=0)
+        if highest >= size:
+            raise ArtifactError(
+                "the tokenizer does not fit the graphs",
+                where=self._said.path,
+                got=f"{side} token {highest}",
+                wanted=f"0 to {size - 1}, which {who}",
+                fix="export the bundle again, from a model with its own tokenizer",
             )
-        except InputError as error:
-            yield InputError(f"line {number}: {error}")
+
+
+def translate_lines(translator: Translator, lines: BufferedIOBase) -> Iterator[str | Refused]:
+    """Translate UTF-8 lines as they come, in their order; a line that cannot be translated gives its error instead.
+
+    What has come is translated in windows, the first of one line, so that output begins at once, the next ones larger,
+    so that batches of like length can be made.
+
+    Raises:
+        ArtifactError: The tokenizer does not fit the graphs.
+    """
+    first, size = 1, 1
+    for chunk in _chunks(lines):
+        start = 0
+        while start < len(chunk):
+            texts = [_decoded(line) for line in chunk[start : start + size]]
+            found = iter(translator.translate([text for text in texts if isinstance(text, str)]))
+            for number, text in enumerate(texts, start=first):
+                result = next(found) if isinstance(text, str) else text
+                yield Refused(number, result) if isinstance(result, InputError) else result
+            first, start, size = first + len(texts), start + len(texts), min(2 * size, translator.window)
+
+
+def _chunks(lines: BufferedIOBase) -> Iterator[list[bytes]]:
+    """Whole lines, as many as one read gives."""
+    rest = b""
+    while read := lines.read1(CHUNK_BYTES):
+        *whole, rest = (rest + read).split(b"\n")
+        yield whole
+    if rest:
+        yield [rest]
+
+
+def _decoded(line: bytes) -> str | InputError:
+    try:
+        return line.decode("utf-8").rstrip("\r")
+    except UnicodeDecodeError as error:
+        return InputError("not UTF-8", got=f"byte {line[error.start]:#04x}", fix="convert the text to UTF-8")

@@ -10,8 +10,9 @@ import torch
 from tprune.errors import ExportError
 from tprune.export.description import Bundle
 from tprune.model.decode import greedy, greedy_by_steps
-from tprune.model.engine import Engine, GreedyEngine, Ids, Logits, TorchEngine
+from tprune.model.engine import Engine, GreedyEngine, Ids, Logits
 from tprune.model.search import Search
+from tprune.model.torch_engine import TorchEngine
 from tprune.model.transformer import TPruneForConditionalGeneration
 
 TOLERANCE = 1e-4  # of a logit, fp32

@@ -7,8 +7,9 @@ import logging
 import os
 import sys
 import warnings
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -75,19 +76,47 @@ def translate(
     bundle: verbs.Folder,
     beam: Annotated[int, typer.Option(help="Beam size; 1 is greedy.")] = 1,
     threads: Annotated[int, typer.Option(help="Threads of the engine.")] = 1,
+    batch: Annotated[int | None, typer.Option(help="Sentences at a time; 8 by default, 1 in int8.")] = None,
 ) -> None:
-    """Translate the sentences on standard input, one a line."""
-    from tprune.export.translation import Translator, translate_lines
+    """Translate the sentences on standard input, one a line.
 
-    failed = 0
-    for found in translate_lines(Translator(bundle, beams=beam, threads=threads), sys.stdin.buffer):
-        failed += isinstance(found, TpruneError)
-        if isinstance(found, TpruneError):
-            _complain(found)
-        typer.echo("" if isinstance(found, TpruneError) else found)
-        sys.stdout.flush()
-    if failed:
+    A line that cannot be translated becomes an empty one and is named on standard error; the exit code is then 1.
+    """
+    from tprune.export.translation import Refused, Translator, translate_lines
+
+    translator = Translator(bundle, beams=beam, threads=threads, batch=batch)
+    refused, lines, output = 0, 0, sys.stdout.buffer
+    for found in translate_lines(translator, cast(BufferedIOBase, sys.stdin.buffer)):
+        lines += 1
+        if isinstance(found, Refused):
+            refused += 1
+            _complain(f"line {found.line}: {found.reason}")
+        output.write(b"\n" if isinstance(found, Refused) else f"{found}\n".encode())
+        output.flush()
+    if refused:
+        tell(f"{refused} of {lines} lines not translated; their lines in the output are empty")
         raise typer.Exit(1)
+
+
+@app.command()
+def explain(
+    bundle: verbs.Folder,
+    threads: Annotated[int, typer.Option(help="Threads of the engine.")] = 1,
+    json: Annotated[bool, typer.Option("--json", help="Print the rows.")] = False,
+) -> None:
+    """Which operators a bundle runs, where and in which precision, and what each costs on this machine."""
+    from rich.console import Console
+
+    from tprune.export import explain as room
+
+    parts = room.explain(bundle, threads)
+    if json:
+        import json as writer
+
+        typer.echo(writer.dumps(room.as_data(parts)))
+        return
+    for part in parts:
+        Console().print(room.table(part))
 
 
 @app.command()
@@ -120,12 +149,17 @@ def main() -> None:
         sys.exit(130)
 
 
-def _complain(error: TpruneError) -> None:
+def _complain(error: object) -> None:
     console.print(f"error: {error}", style="red", soft_wrap=True, markup=False)
 
 
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    tell(f"warning: {message}")
+
+
 def _quiet() -> None:
-    """Keep libraries' advice to developers off the user's terminal."""
+    """Keep libraries' advice to developers off the user's terminal; a warning is one line without its place in code."""
+    warnings.showwarning = _warn
     warnings.filterwarnings("ignore", module=r"(torch|torchao|executorch|transformers|onnxscript)(\..*)?$")
     for name in ("torchao", "torch.utils._pytree", "transformers.trainer"):
         logging.getLogger(name).setLevel(logging.ERROR)

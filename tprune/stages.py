@@ -273,8 +273,8 @@ def _bleu(model: Any, opened: Any, sentences: int) -> float | None:
         return None
     from tprune.learn.evaluate import score
     from tprune.model.decode import translate
-    from tprune.model.engine import TorchEngine
     from tprune.model.search import Search
+    from tprune.model.torch_engine import TorchEngine
 
     pairs = opened.split("valid")
     sources = [pairs[index][0].tolist() for index in range(min(sentences, len(pairs)))]

@@ -8,9 +8,9 @@ import torch
 
 from tprune.errors import ModelError
 from tprune.model.decode import greedy
-from tprune.model.engine import TorchEngine
 from tprune.model.search import Search
 from tprune.model.shape import dense_config
+from tprune.model.torch_engine import TorchEngine
 from tprune.model.transformer import TPruneForConditionalGeneration
 
 pytest.importorskip("ctranslate2", reason="skipped, needs pip install -e '.[peers]'")

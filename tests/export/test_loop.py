@@ -13,8 +13,8 @@ from tests.export.conftest import MODELS, Bundles, build
 from tprune.export import description, graphs, loop
 from tprune.export.runtime import open_bundle
 from tprune.model.decode import greedy, greedy_by_steps, length_limits
-from tprune.model.engine import TorchEngine
 from tprune.model.search import Search
+from tprune.model.torch_engine import TorchEngine
 
 
 def batch(lengths: list[int]) -> tuple[Any, Any]:

@@ -15,7 +15,7 @@ from tprune.export import description, graphs
 from tprune.export.bundle import export
 from tprune.export.quantize import blocks
 from tprune.export.runtime import open_bundle
-from tprune.model.engine import TorchEngine
+from tprune.model.torch_engine import TorchEngine
 
 Values = np.ndarray[Any, Any]
 

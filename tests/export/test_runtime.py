@@ -14,8 +14,9 @@ from tprune.errors import ArtifactError, InputError
 from tprune.export import description, graphs
 from tprune.export.runtime import open_bundle
 from tprune.model.decode import translate
-from tprune.model.engine import Engine, TorchEngine
+from tprune.model.engine import Engine
 from tprune.model.search import Search
+from tprune.model.torch_engine import TorchEngine
 from tprune.model.transformer import TPruneForConditionalGeneration
 
 every_case = pytest.mark.parametrize(("name", "engine"), CASES)

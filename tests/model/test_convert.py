@@ -13,8 +13,8 @@ from tprune.model import convert as converter
 from tprune.model.checkpoint import load, save
 from tprune.model.convert import from_hugging_face
 from tprune.model.decode import translate
-from tprune.model.engine import TorchEngine
 from tprune.model.search import Search
+from tprune.model.torch_engine import TorchEngine
 
 CASES = [(family, case) for family in FAMILIES for case in range(5)]
 

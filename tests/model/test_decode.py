@@ -11,8 +11,9 @@ import torch
 from tests.model.random_models import EOS, PAD, VOCABULARY, generated, ours, padded, sentences
 from tprune.errors import InputError, ModelError
 from tprune.model.decode import beam, greedy, translate
-from tprune.model.engine import Ids, Logits, TorchEngine
+from tprune.model.engine import Ids, Logits
 from tprune.model.search import Search
+from tprune.model.torch_engine import TorchEngine
 
 CASES = range(8)
 

@@ -1,9 +1,10 @@
 """How to look for a translation: the settings that every search and every engine shares."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tprune.model.transformer import TPruneForConditionalGeneration
+if TYPE_CHECKING:
+    from tprune.model.transformer import TPruneForConditionalGeneration
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Search:
         return min(self.limit, wanted)
 
     @classmethod
-    def of(cls, model: TPruneForConditionalGeneration, **changes: Any) -> "Search":
+    def of(cls, model: "TPruneForConditionalGeneration", **changes: Any) -> "Search":
         """What the model's own generation settings say, padding banned, with `changes` to the fields."""
         settings, config = model.generation_config, model.config
         pad = config.pad_token_id

@@ -1,0 +1,248 @@
+"""The command `translate` and what it makes of bad lines and bad bundles."""
+
+import io
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.command import tprune
+from tests.export.conftest import ENGINES, attention
+from tests.export.test_runtime import sealed
+from tprune import artifact
+from tprune.config import Export
+from tprune.errors import InputError
+from tprune.export import description
+from tprune.export.bundle import export
+from tprune.export.translation import Translator, translate_lines
+from tprune.model import checkpoint
+from tprune.model.shape import TPruneConfig
+from tprune.model.transformer import TPruneForConditionalGeneration
+from tprune.text import vocab
+
+SENTENCES = [f"{one} sees {two}." for one in ("A dog", "A cat", "The bird") for two in ("it", "a cat", "the red fox")]
+LONGEST = 33  # tokens
+
+
+class Reads(io.BytesIO):
+    """Gives what `write` gave, a piece at a time, as a pipe does."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        super().__init__()
+        self.pieces = pieces
+
+    def read1(self, _size: int | None = -1) -> bytes:
+        return self.pieces.pop(0) if self.pieces else b""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    """A random model with a tokenizer of its own, as a bundle for each engine."""
+    root = tmp_path_factory.mktemp("translation")
+    tokenizer = vocab.train(SENTENCES, kind="unigram", vocabulary=320)
+    config = TPruneConfig(
+        vocab_size=tokenizer.vocabulary_size,
+        d_model=16,
+        max_positions=40,
+        embedding_scale=4.0,
+        tie_output=False,
+        encoder_shapes=[{"self_attn": attention(2, 4, 4), "ffn": 8}],
+        decoder_shapes=[{"self_attn": attention(2, 4, 4), "cross_attn": attention(2, 4, 4), "ffn": 8}],
+        pad_token_id=tokenizer.pad_id,
+        eos_token_id=tokenizer.eos_id,
+        decoder_start_token_id=tokenizer.decoder_start_id,
+    )
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(7)
+        model = TPruneForConditionalGeneration(config)
+        for parameter in model.parameters():  # so that translations differ
+            parameter.add_(torch.randn_like(parameter))
+        assert model.lm_head is not None
+        model.lm_head.weight.mul_(0.1)  # the same translations from logits of a usual size
+    model.generation_config.suppress_tokens = list(range(2, len(vocab.FIXED)))  # single bytes, which spell no text
+    with artifact.create(root / "model", "model", config={}) as partial:
+        checkpoint.save(model, partial)
+        tokenizer.save(partial)
+    settings = Export(max_source=LONGEST, max_target=40, parity_sentences=1)
+    for engine in ENGINES:
+        export(root / "model", root / engine, engine, settings)
+    return {engine: root / engine for engine in ENGINES}
+
+
+Run = Callable[..., tuple[int, list[str], list[str]]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Run:
+    """Runs `tprune translate`; gives exit code, output lines and the lines on standard error that are tprune's."""
+
+    def translate(bundle: Path, text: bytes, *options: object) -> tuple[int, list[str], list[str]]:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
+        code = tprune(monkeypatch, "translate", bundle, *options)
+        out, err = capfdbinary.readouterr()
+        assert b"Traceback" not in err
+        said = [line for line in err.decode().splitlines() if not line.startswith("[")]  # ExecuTorch's own
+        return code, out.decode().split("\n")[:-1], said
+
+    return translate
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("options", [(), ("--beam", 2), ("--batch", 3)])
+def test_lines_come_out_in_their_order_each_as_if_alone(
+    made: Mapping[str, Path], run: Run, engine: str, options: tuple[object, ...]
+) -> None:
+    beams = 2 if "--beam" in options else 1
+    alone = Translator(made[engine], beams=beams, batch=1)
+    wanted = [alone(sentence) for sentence in SENTENCES * 3]
+    assert len(set(wanted)) > 3
+    code, found, said = run(made[engine], "\n".join(SENTENCES * 3).encode(), *options)
+    assert (code, found, said) == (0, wanted, [])
+
+
+def test_a_bad_line_becomes_an_empty_one_and_the_others_are_translated(made: Mapping[str, Path], run: Run) -> None:
+    bundle = made["onnxruntime"]
+    good = Translator(bundle)(SENTENCES[0])
+    long = " ".join(["dog"] * 60)
+    tokens = len(vocab.Tokenizer.load(bundle).encode([long])[0])
+    lines = [SENTENCES[0].encode(), b"", b"a \xff b", long.encode(), b" \t ", SENTENCES[0].encode() + b"\r", b"\xe4"]
+    code, found, said = run(bundle, b"\n".join(lines))
+    assert code == 1
+    assert found == [good, "", "", "", "", good, ""]
+    assert said == [
+        "error: line 3: not UTF-8 · got byte 0xff · convert the text to UTF-8",
+        f"error: line 4: sentence too long for the bundle · got {tokens} tokens · wanted at most {LONGEST}"
+        " · split the sentence, or export with a larger export.max_source",
+        "error: line 7: not UTF-8 · got byte 0xe4 · convert the text to UTF-8",
+        "3 of 7 lines not translated; their lines in the output are empty",
+    ]
+
+
+def test_the_longest_sentence_passes_and_one_word_more_does_not(made: Mapping[str, Path]) -> None:
+    translator = Translator(made["onnxruntime"])
+    tokenizer = vocab.Tokenizer.load(made["onnxruntime"])
+    sentence = "a"
+    while len(tokenizer.encode([sentence])[0]) < LONGEST:
+        sentence += " a"
+    assert len(tokenizer.encode([sentence])[0]) == LONGEST
+    assert translator(sentence)
+    tokens = len(tokenizer.encode([sentence + " a"])[0])
+    with pytest.raises(InputError, match=rf"got {tokens} tokens · wanted at most {LONGEST}"):
+        translator(sentence + " a")
+
+
+def test_no_line_waits_for_the_next_one(made: Mapping[str, Path]) -> None:
+    pieces = [b"A dog", b" sees it.\nA cat se", b"es it.\n", b"A dog sees it.\nA dog sees it.\nThe", b" bird sees it."]
+    lines = Reads(pieces)
+    found = translate_lines(Translator(made["onnxruntime"]), lines)
+    left = [len(lines.pieces) for _ in found]
+    assert left == [3, 2, 1, 1, 0]
+
+
+def test_a_translation_is_one_line_whatever_bytes_it_spells(
+    made: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    translator = Translator(made["onnxruntime"])
+    monkeypatch.setattr(translator._tokenizer, "decode", lambda rows: ["a\nb\rc\u2028d\x85" for _ in rows])
+    assert translator("A dog.") == "a b c d "
+
+
+def test_a_tokenizer_that_does_not_fit_stops_at_once(made: Mapping[str, Path], run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "bundle"
+    shutil.copytree(made["onnxruntime"], out)
+    vocab.train([*SENTENCES, *(chr(0x4E00 + n) for n in range(80))], kind="unigram", vocabulary=500).save(out)
+    code, found, said = run(sealed(out), "一丐丰\n".encode())
+    assert (code, found, len(said)) == (1, [], 1)
+    size = description.read(out).vocabulary
+    assert "the tokenizer does not fit the graphs · got source token " in said[0]
+    assert f"wanted 0 to {size - 1}, which the graphs know · export the bundle again" in said[0]
+
+
+def test_tokens_that_the_tokenizer_lacks_stop_at_once(made: Mapping[str, Path], run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "bundle"
+    shutil.copytree(made["onnxruntime"], out)
+    vocab.train(["aa"], kind="unigram", vocabulary=263).save(out)
+    code, _, said = run(sealed(out), b"\n".join(b"a " * n for n in range(1, 8)))
+    assert (code, len(said)) == (1, 1)
+    assert "got target token " in said[0] and "which the tokenizer knows" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("engine", "file"),
+    [
+        *(("onnxruntime", name) for name in ("translate.onnx", "model.onnx.data", "tokenizer.json", "bundle.json")),
+        ("executorch", "model.pte"),
+    ],
+)
+def test_a_damaged_bundle_is_one_line(
+    made: Mapping[str, Path], run: Run, tmp_path: Path, engine: str, file: str
+) -> None:
+    out = tmp_path / "bundle"
+    shutil.copytree(made[engine], out)
+    size = (out / file).stat().st_size
+    data = bytearray((out / file).read_bytes())
+    data[size // 2] ^= 255
+    (out / file).write_bytes(data)
+    assert_one_line(run(out, b"A dog.\n"), f"{file}: content changed")
+    os.truncate(out / file, size // 2)
+    assert_one_line(run(out, b"A dog.\n"), f"{file}: {size // 2} bytes, {size} recorded")
+    (out / file).unlink()
+    assert_one_line(run(out, b"A dog.\n"), f"{file}: missing")
+
+
+@pytest.mark.parametrize(
+    ("engine", "file"),
+    [("onnxruntime", "translate.onnx"), ("onnxruntime", "model.onnx.data"), ("executorch", "model.pte")],
+)
+def test_a_cut_graph_under_a_manifest_that_fits_is_one_line(
+    made: Mapping[str, Path], run: Run, tmp_path: Path, engine: str, file: str
+) -> None:
+    out = tmp_path / "bundle"
+    shutil.copytree(made[engine], out)
+    os.truncate(out / file, (out / file).stat().st_size // 2)
+    assert_one_line(run(sealed(out), b"A dog.\n"), "the engine does not accept this graph")
+
+
+def test_bundles_of_another_time_are_one_line(made: Mapping[str, Path], run: Run, tmp_path: Path) -> None:
+    shutil.copytree(made["executorch"], tmp_path / "engine")
+    said = tmp_path / "engine" / description.FILE
+    said.write_text(json.dumps(artifact.read_json(said) | {"engine_version": "0.7.0"}))
+    assert_one_line(
+        run(sealed(tmp_path / "engine"), b"A dog.\n"), "bundle for another version of ExecuTorch · got 0.7.0"
+    )
+    shutil.copytree(made["onnxruntime"], tmp_path / "schema")
+    manifest = artifact.read_json(tmp_path / "schema" / artifact.MANIFEST)
+    artifact.write_json(tmp_path / "schema" / artifact.MANIFEST, manifest | {"schema": 99})
+    assert_one_line(run(tmp_path / "schema", b"A dog.\n"), "manifest of an unknown schema · got 99 · wanted 1")
+
+
+@pytest.mark.filterwarnings("default")
+def test_an_older_onnx_bundle_is_mentioned_and_translated(
+    made: Mapping[str, Path], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "bundle"
+    shutil.copytree(made["onnxruntime"], out)
+    said = artifact.read_json(out / description.FILE)
+    (out / description.FILE).write_text(json.dumps(said | {"engine_version": "1.2.3"}))
+    code, found, heard = run(sealed(out), SENTENCES[0].encode())
+    assert (code, found, len(heard)) == (0, [Translator(made["onnxruntime"])(SENTENCES[0])], 1)
+    assert heard[0].startswith("warning: ") and "was verified with ONNX Runtime 1.2.3, here is " in heard[0]
+
+
+@pytest.mark.parametrize("option", ["--beam", "--batch", "--threads"])
+def test_numbers_below_one_are_refused(made: Mapping[str, Path], run: Run, option: str) -> None:
+    code, _, said = run(made["onnxruntime"], b"", option, 0)
+    assert code == 1
+    assert len(said) == 1 and f"error: {option[2:]}: " in said[0] and "got 0 · wanted 1 or more" in said[0]
+
+
+def assert_one_line(result: tuple[int, list[str], list[str]], part: str) -> None:
+    code, found, said = result
+    assert (code, found) == (1, [])
+    assert len(said) == 1, said
+    assert said[0].startswith("error: ") and part in said[0]
