@@ -53,7 +53,7 @@ def compare(
             has a model called "dense", the baseline: in fp32, or else in the precision it is there.
         corpus: Its test splits are the test set.
         language: Target language.
-        settings: Threads, sentences, rounds.
+        settings: Threads, sentences, least rounds and seconds.
         tell: Gets a line before each part.
 
     Raises:
@@ -108,6 +108,8 @@ def _greedy_rows(
             {variant: one_by_one(runs, search) for variant, (runs, search) in opened.items()},
             timed,
             rounds=settings.rounds,
+            seconds=settings.seconds,
+            most_rounds=settings.most_rounds,
             warmup=settings.warmup,
         )
         times, baseline = {variant: sample.milliseconds for variant, sample in samples.items()}, _baseline(made)

@@ -53,7 +53,8 @@ SIZES: Mapping[str, Mapping[str, int]] = {
     },
 }
 SOURCE, TARGET = 20, 25  # tokens of the random models' sentences
-RANDOM_SENTENCES, REAL_SENTENCES, ROUNDS, WARMUP = 4, 40, 12, 2
+RANDOM_SENTENCES, REAL_SENTENCES, WARMUP = 4, 40, 2
+ROUNDS, SECONDS = 13, 1.0  # at least, of each candidate; 13 rounds of 4 sentences are 52 samples
 THREADS = (1, 2)
 ENGINES = ("onnxruntime", "executorch")
 PEER = "ctranslate2"
@@ -88,7 +89,7 @@ def measure(name: str, model: Artifact, sentences: Sequence[Sequence[int]], new_
         for threads in THREADS:
             tell(f"latency, threads: {threads}")
             opened = {key: _open(folder, *key, threads, loaded, new_tokens) for key in sizes}
-            samples = latency.time_in_turn(opened, sentences, rounds=ROUNDS, warmup=WARMUP)
+            samples = latency.time_in_turn(opened, sentences, rounds=ROUNDS, seconds=SECONDS, warmup=WARMUP)
             times = {key: sample.milliseconds for key, sample in samples.items()}
             work = floor.work(loaded)
             machines = {

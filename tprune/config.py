@@ -152,6 +152,11 @@ class Bench(Section):
     sentences: Positive = 50
     """Test sentences translated one at a time in each timed round."""
     rounds: Positive = 5
+    """Least number of rounds."""
+    seconds: Annotated[float, Field(ge=0)] = 1.0
+    """Least time of each model in all its rounds: quick ones get more rounds."""
+    most_rounds: Positive = 100
+    """Rounds after which nobody waits for these seconds any longer."""
     warmup: Annotated[int, Field(ge=0)] = 1
     beam: Positive = 5
     """Beam size of the second BLEU column (PyTorch engine)."""
