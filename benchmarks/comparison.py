@@ -188,10 +188,10 @@ def _facts(variant: Variant, entry: Artifact) -> dict[str, Any]:
     else:
         parameters = description.read(entry.path).parameters
     precision, model = variant
-    return {"model": model, "precision": precision, "parameters": parameters, "size_bytes": _size(entry)}
+    return {"model": model, "precision": precision, "parameters": parameters, "size_bytes": size_bytes(entry)}
 
 
-def _size(entry: Artifact) -> int:
+def size_bytes(entry: Artifact) -> int:
     """Bytes of what an engine reads: weights and graphs, not the tokenizer."""
     names = (
         ("model.safetensors",)
