@@ -16,7 +16,7 @@ import torch
 
 from tprune import artifact
 from tprune.artifact import Artifact
-from tprune.benchmarks import floor, latency, quality, record
+from tprune.benchmarks import floor, latency, quality, record, stats
 from tprune.benchmarks.lineup import line_up
 from tprune.benchmarks.peers import ct2_format
 from tprune.benchmarks.peers.table import at_hand
@@ -50,7 +50,7 @@ SIZES: Mapping[str, Mapping[str, int]] = {
 }
 SOURCE, TARGET = 20, 25  # tokens of the random models' sentences
 RANDOM_SENTENCES, REAL_SENTENCES, WARMUP = 4, 40, 2
-ROUNDS, SECONDS = 13, 1.0  # at least, of each candidate; 13 rounds of 4 sentences are 52 samples
+ROUNDS = 5  # at least, and more where the sentences are few or a candidate is quick
 THREADS = (1, 2)
 ENGINES = ("onnxruntime", "executorch")
 PEER = ct2_format.PEER.name
@@ -68,13 +68,13 @@ def measure(name: str, model: Artifact, sentences: Sequence[Sequence[int]], new_
     loaded = checkpoint.load(model.path)
     search, work = Search.of(loaded, max_new_tokens=new_tokens), floor.work(loaded)
     source = float(np.mean([len(ids) for ids in sentences]))
-    rows = []
+    rounds, rows = max(ROUNDS, -(-stats.LEAST_SAMPLES // len(sentences))), []
     with TemporaryDirectory() as scratch:
         contestants = list(line_up(model, Path(scratch), ENGINES, at_hand(tell)))
         for threads in THREADS:
             tell(f"latency, threads: {threads}")
             opened = {one.key: one.open(threads, search) for one in contestants}
-            samples = latency.time_in_turn(opened, sentences, rounds=ROUNDS, seconds=SECONDS, warmup=WARMUP)
+            samples = latency.time_in_turn(opened, sentences, rounds=rounds, seconds=stats.LEAST_SECONDS, warmup=WARMUP)
             times = {key: sample.milliseconds for key, sample in samples.items()}
             machines = {
                 precision: floor.measure(work.weights_step * floor.BYTES[precision], threads)

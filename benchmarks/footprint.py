@@ -29,7 +29,7 @@ from tprune.progress import tell
 from tprune.text.corpus import open_corpus
 
 ENGINES = (PYTORCH, "onnxruntime", "executorch")
-PROCESSES, THREADS = 5, 1
+PROCESSES, THREADS = 3, 1
 LEAST_PROCESSES, MOST_SPREAD = 3, 0.5  # of the whole time to the first token: (longest - shortest) / median
 
 

@@ -25,7 +25,7 @@ from tprune.model.search import Search
 from tprune.progress import tell
 from tprune.text.corpus import open_corpus
 
-BATCH, ROUNDS, SECONDS = 32, 5, 3.0
+BATCH, ROUNDS, SECONDS = 32, 3, 3.0
 THREADS = (1, 2)
 ENGINES = (PYTORCH, "onnxruntime")
 PEER = ct2_format.PEER.name
