@@ -50,7 +50,7 @@ SIZES: Mapping[str, Mapping[str, int]] = {
 }
 SOURCE, TARGET = 20, 25  # tokens of the random models' sentences
 RANDOM_SENTENCES, REAL_SENTENCES, WARMUP = 4, 40, 2
-ROUNDS = 5  # at least, and more where the sentences are few or a candidate is quick
+ROUNDS = 10  # at least, and more where the sentences are few or a candidate is quick
 THREADS = (1, 2)
 ENGINES = ("onnxruntime", "executorch")
 PEER = ct2_format.PEER.name
