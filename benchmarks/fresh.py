@@ -74,26 +74,37 @@ def _imported(engine: str) -> Callable[[dict[str, Any]], Translate]:
         return open_theirs
     from dataclasses import replace
 
-    import torch
-
-    from tprune.export import description, runtime
-    from tprune.model import checkpoint
     from tprune.model.decode import one_by_one
-    from tprune.model.engine import Engine, TorchEngine
-    from tprune.model.search import Search
+
+    open_engine = _pytorch() if engine == PYTORCH else _bundle()
 
     def open_ours(task: dict[str, Any]) -> Translate:
-        path, threads = Path(task["path"]), task["threads"]
-        opened: Engine
-        if engine == PYTORCH:
-            torch.set_num_threads(threads)
-            model = checkpoint.load(path)
-            opened, search = TorchEngine(model), Search.of(model)
-        else:
-            opened, search = runtime.open_bundle(path, threads), Search(**description.read(path).search)
+        opened, search = open_engine(Path(task["path"]), task["threads"])
         return lambda source, longest: one_by_one(opened, replace(search, max_new_tokens=longest))(source)
 
     return open_ours
+
+
+def _bundle() -> Callable[[Path, int], tuple[Any, Any]]:
+    from tprune.export import description, runtime
+    from tprune.model.search import Search
+
+    return lambda path, threads: (runtime.open_bundle(path, threads), Search(**description.read(path).search))
+
+
+def _pytorch() -> Callable[[Path, int], tuple[Any, Any]]:
+    import torch
+
+    from tprune.model import checkpoint
+    from tprune.model.engine import TorchEngine
+    from tprune.model.search import Search
+
+    def open_checkpoint(path: Path, threads: int) -> tuple[Any, Any]:
+        torch.set_num_threads(threads)
+        model = checkpoint.load(path)
+        return TorchEngine(model), Search.of(model)
+
+    return open_checkpoint
 
 
 def _status(name: str) -> int:
