@@ -54,7 +54,7 @@ def compare(
             has a model called "dense", the baseline: in fp32, or else in the precision it is there.
         corpus: Its test splits are the test set.
         language: Target language.
-        settings: Threads, sentences, rounds.
+        settings: Threads, sentences, least rounds and seconds.
         tell: Gets a line before each part.
 
     Raises:
@@ -109,6 +109,8 @@ def _greedy_rows(
             {variant: one_by_one(runs, search) for variant, (runs, search) in opened.items()},
             timed,
             rounds=settings.rounds,
+            seconds=settings.seconds,
+            most_rounds=settings.most_rounds,
             warmup=settings.warmup,
         )
         times, baseline = {variant: sample.milliseconds for variant, sample in samples.items()}, _baseline(made)
@@ -187,10 +189,10 @@ def _facts(variant: Variant, entry: Artifact) -> dict[str, Any]:
     else:
         parameters = description.read(entry.path).parameters
     precision, model = variant
-    return {"model": model, "precision": precision, "parameters": parameters, "size_bytes": _size(entry)}
+    return {"model": model, "precision": precision, "parameters": parameters, "size_bytes": size_bytes(entry)}
 
 
-def _size(entry: Artifact) -> int:
+def size_bytes(entry: Artifact) -> int:
     """Bytes of what an engine reads: weights and graphs, not the tokenizer."""
     names = (
         ("model.safetensors",)

@@ -1,14 +1,12 @@
-"""How fast the engines decode one dense model, against CTranslate2 at the same precision, in turn in one run.
+"""How fast our engines and the peers decode one dense model, against CTranslate2 at the same precision, in turn.
 
 Run as `python -m tprune.benchmarks.decode_speed base OUT.json`, or `tiny`, or with a trained model and its corpus
 `python -m tprune.benchmarks.decode_speed MODEL OUT.json CORPUS`. Random models translate 20 random tokens into 25.
-CTranslate2 comes with `pip install -e '.[peers]'`.
+CTranslate2 comes with `pip install -e '.[peers]'`; a peer that cannot run here is skipped with a line that says why.
 """
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from importlib.metadata import version
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,20 +16,17 @@ import torch
 
 from tprune import artifact
 from tprune.artifact import Artifact
-from tprune.benchmarks import floor, latency, quality, record
-from tprune.benchmarks.peers import ct2
+from tprune.benchmarks import floor, latency, quality, record, stats
+from tprune.benchmarks.lineup import line_up
+from tprune.benchmarks.peers import ct2_format
+from tprune.benchmarks.peers.table import at_hand
 from tprune.benchmarks.ratios import timed_fields
-from tprune.benchmarks.record import DENSE, Row
-from tprune.config import PRECISIONS, Export
-from tprune.export import description, runtime
-from tprune.export.bundle import export
+from tprune.benchmarks.record import Row
 from tprune.model import checkpoint
-from tprune.model.decode import one_by_one
 from tprune.model.search import Search
 from tprune.model.shape import dense_config
 from tprune.model.transformer import TPruneForConditionalGeneration
 from tprune.progress import tell
-from tprune.provenance import made_by
 from tprune.text.corpus import open_corpus
 
 SIZES: Mapping[str, Mapping[str, int]] = {
@@ -53,17 +48,15 @@ SIZES: Mapping[str, Mapping[str, int]] = {
     },
 }
 SOURCE, TARGET = 20, 25  # tokens of the random models' sentences
-RANDOM_SENTENCES, REAL_SENTENCES, ROUNDS, WARMUP = 4, 40, 12, 2
+RANDOM_SENTENCES, REAL_SENTENCES, WARMUP = 4, 40, 2
+ROUNDS = 10  # at least, and more where the sentences are few or a candidate is quick
 THREADS = (1, 2)
 ENGINES = ("onnxruntime", "executorch")
-PEER = "ctranslate2"
-
-Candidate = tuple[str, str]  # engine and precision
-Translate = Callable[[Sequence[int]], list[int]]
+PEER = ct2_format.PEER.name
 
 
 def measure(name: str, model: Artifact, sentences: Sequence[Sequence[int]], new_tokens: int | None) -> list[Row]:
-    """Export the model for every engine and precision, and time all of them in turn.
+    """Export the model for every engine and precision, and time all of them and the peers at hand in turn.
 
     Args:
         name: Of the model, for the experiment's name.
@@ -71,74 +64,37 @@ def measure(name: str, model: Artifact, sentences: Sequence[Sequence[int]], new_
         sentences: Source ids.
         new_tokens: Length of every translation; None: as long as it wants.
     """
+    loaded = checkpoint.load(model.path)
+    search, work = Search.of(loaded, max_new_tokens=new_tokens), floor.work(loaded)
+    source = float(np.mean([len(ids) for ids in sentences]))
+    rounds, rows = max(ROUNDS, -(-stats.LEAST_SAMPLES // len(sentences))), []
     with TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        loaded = checkpoint.load(model.path)
-        sizes: dict[Candidate, int] = {}
-        for precision in PRECISIONS:
-            for engine in ENGINES:
-                tell(f"export {engine} {precision}")
-                made = export(model.path, folder / engine / precision, engine, Export(), precision=precision)
-                sizes[engine, precision] = _bytes(made.path, "*.onnx*", "*.pte")
-            tell(f"convert {PEER} {precision}")
-            (folder / PEER).mkdir(exist_ok=True)
-            ct2.convert(loaded, folder / PEER / precision, precision)
-            sizes[PEER, precision] = _bytes(folder / PEER / precision, "model.bin")
-        rows = []
+        contestants = list(line_up(model, Path(scratch), ENGINES, at_hand(tell)))
         for threads in THREADS:
             tell(f"latency, threads: {threads}")
-            opened = {key: _open(folder, *key, threads, loaded, new_tokens) for key in sizes}
-            samples = latency.time_in_turn(opened, sentences, rounds=ROUNDS, warmup=WARMUP)
+            opened = {one.key: one.open(threads, search) for one in contestants}
+            samples = latency.time_in_turn(opened, sentences, rounds=rounds, seconds=stats.LEAST_SECONDS, warmup=WARMUP)
             times = {key: sample.milliseconds for key, sample in samples.items()}
-            work = floor.work(loaded)
             machines = {
-                precision: floor.measure(work.weights_step * floor.BYTES[precision], threads)
-                for precision in PRECISIONS
+                arithmetic: floor.measure(work.weights_step * size, threads) for arithmetic, size in floor.BYTES.items()
             }
-            for engine, precision in opened:
-                outputs, expected = samples[engine, precision].outputs, samples[PEER, precision].outputs
+            for one in contestants:
+                outputs, expected = samples[one.key].outputs, samples[PEER, one.arithmetic].outputs
                 target = float(np.mean([len(ids) for ids in outputs]))
-                source = float(np.mean([len(ids) for ids in sentences]))
-                bounds = work.floor_ms(machines[precision], precision, source, target + (new_tokens is None))
+                bounds = work.floor_ms(machines[one.arithmetic], one.arithmetic, source, target + (new_tokens is None))
                 rows.append(
                     Row(
                         experiment=f"decode-{name}",
                         dataset="random" if new_tokens else name,
                         split="test",
-                        model=DENSE,
-                        engine=engine,
-                        engine_version=version(engine),
-                        precision=precision,
-                        threads=threads,
-                        decode="greedy",
-                        environment=record.environment(),
-                        parameters=loaded.num_parameters(),
-                        size_bytes=sizes[engine, precision],
+                        **one.facts(threads),
                         target_tokens=target,
                         same_as_peer=float(np.mean([a == b for a, b in zip(outputs, expected, strict=True)])),
                         **bounds,
-                        made_by=made_by(),
-                        **timed_fields(times, (engine, precision), (PEER, precision), PEER),
+                        **timed_fields(times, one.key, (PEER, one.arithmetic), PEER),
                     )
                 )
     return rows
-
-
-def _open(
-    folder: Path,
-    engine: str,
-    precision: str,
-    threads: int,
-    model: TPruneForConditionalGeneration,
-    new_tokens: int | None,
-) -> Translate:
-    if engine == PEER:
-        search = Search.of(model, max_new_tokens=new_tokens)
-        return ct2.open_translator(folder / PEER / precision, threads, precision, search)
-    path = folder / engine / precision
-    opened = runtime.open_bundle(path, threads)
-    search = replace(Search(**description.read(path).search), max_new_tokens=new_tokens)
-    return one_by_one(opened, search)
 
 
 def _random_model(size: str, out: Path) -> Artifact:
@@ -146,10 +102,6 @@ def _random_model(size: str, out: Path) -> Artifact:
     with artifact.create(out, "model", config=dict(SIZES[size])) as partial:
         checkpoint.save(TPruneForConditionalGeneration(dense_config(**SIZES[size])), partial)
     return artifact.read(out, "model")
-
-
-def _bytes(folder: Path, *patterns: str) -> int:
-    return sum(path.stat().st_size for pattern in patterns for path in folder.glob(pattern))
 
 
 def _main(named: str, out: Path, *corpus: str) -> None:

@@ -22,7 +22,7 @@ class Machine:
     """What was measured, with a number of threads."""
 
     bytes_per_ms: float
-    """Read by matrix-vector products, at the working set of one decoding step."""
+    """Read from memory, at the working set of one decoding step."""
     operations_per_ms: float
     """fp32, in a large matrix product."""
 
@@ -74,18 +74,26 @@ def work(model: TPruneForConditionalGeneration) -> Work:
 
 
 def measure(step_bytes: int, threads: int) -> Machine:
-    """Measure reading at a working set of `step_bytes`, and the peak of fp32 arithmetic."""
+    """Measure reading at a working set of `step_bytes`, and the peak of fp32 arithmetic.
+
+    It is the fastest that this process sees of several ways and of every number of threads up to `threads`: where
+    waking a thread is expensive, two are slower than one.
+    """
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    matrix, vector = torch.rand(max(1, step_bytes // 4 // 512), 512), torch.rand(512)
+    left = torch.rand(LARGEST_MATRIX, LARGEST_MATRIX)
+    ways: tuple[Callable[[], object], ...] = (matrix.sum, lambda: matrix @ vector, matrix.numpy().max)
+    reading, arithmetic = [], []
     try:
-        matrix, vector = torch.rand(max(1, step_bytes // 4 // 512), 512), torch.rand(512)
-        left = torch.rand(LARGEST_MATRIX, LARGEST_MATRIX)
-        return Machine(
-            bytes_per_ms=matrix.numel() * 4 / _fastest_ms(lambda: matrix @ vector),
-            operations_per_ms=2 * LARGEST_MATRIX**3 / _fastest_ms(lambda: left @ left),
-        )
+        for count in range(1, threads + 1):
+            torch.set_num_threads(count)
+            reading += [_fastest_ms(way) for way in ways]
+            arithmetic.append(_fastest_ms(lambda: left @ left))
     finally:
         torch.set_num_threads(before)
+    return Machine(
+        bytes_per_ms=matrix.numel() * 4 / min(reading), operations_per_ms=2 * LARGEST_MATRIX**3 / min(arithmetic)
+    )
 
 
 def _fastest_ms(run: Callable[[], object]) -> float:

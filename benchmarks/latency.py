@@ -7,6 +7,7 @@ the ratio of their times cancels it. Nothing in here knows an engine: a candidat
 import gc
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from time import perf_counter_ns
 from typing import Generic, TypeVar
 
@@ -36,17 +37,23 @@ def time_in_turn(
     sentences: Sequence[Sentence],
     *,
     rounds: int,
+    seconds: float = 0.0,
+    most_rounds: int = 100,
     warmup: int = 1,
-    progress: Callable[[int, int], object] | None = None,
 ) -> dict[Candidate, Samples[Output]]:
     """Translate all sentences with every candidate in every round, the order rotated by one each time.
+
+    Rounds go on until every candidate has been timed for `seconds`. All get the same number of rounds, slow ones
+    included: a speedup pairs the rounds of both sides, and a candidate that left early would leave the others a
+    quieter machine than it had.
 
     Args:
         candidates: What to time, by whatever tells them apart.
         sentences: What each candidate is called with, one at a time.
-        rounds: Timed passes of every candidate over the sentences.
+        rounds: Least number of timed passes of every candidate over the sentences.
+        seconds: Least time of each candidate in all its timed passes, in seconds.
+        most_rounds: Passes after which nobody waits for `seconds` any longer.
         warmup: Passes before, not timed.
-        progress: Called with passes done and passes in all, outside the timed sections.
 
     Returns:
         Samples by candidate, in their order.
@@ -66,17 +73,20 @@ def time_in_turn(
     if problems:
         raise InputError("nothing to time", problems=problems, fix="give at least one of each")
     names = list(candidates)
-    times = {name: np.empty((rounds, len(sentences))) for name in names}
+    times: dict[Candidate, list[list[float]]] = {name: [] for name in names}
     outputs: dict[Candidate, tuple[Output, ...]] = {}
-    for turn in range(warmup + rounds):
+    for turn in count():
         shift = turn % len(names)
-        for position, name in enumerate(names[shift:] + names[:shift]):
+        for name in names[shift:] + names[:shift]:
             milliseconds, outputs[name] = _pass(candidates[name], sentences)
             if turn >= warmup:
-                times[name][turn - warmup] = milliseconds
-            if progress is not None:
-                progress(turn * len(names) + position + 1, (warmup + rounds) * len(names))
-    return {name: Samples(times[name], outputs[name]) for name in names}
+                times[name].append(milliseconds)
+        done = turn + 1 - warmup
+        if done >= rounds and (
+            done >= most_rounds or all(sum(map(sum, passes)) >= 1000 * seconds for passes in times.values())
+        ):
+            break
+    return {name: Samples(np.array(times[name]), outputs[name]) for name in names}
 
 
 def _pass(

@@ -4,9 +4,11 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from tprune.artifact import Artifact
 from tprune.benchmarks import stats
 from tprune.learn.evaluate import Quality, bleu_tokenizer, score
 from tprune.model.decode import translate
@@ -44,6 +46,13 @@ def split_name(corpus: Corpus) -> str:
     """What a result row calls the test data: the split's name, or that several are pooled."""
     names = test_splits(corpus)
     return names[0] if len(names) == 1 else POOLED
+
+
+def dataset_name(text: Artifact) -> str:
+    """What result rows call a corpus."""
+    said = text.manifest["config"]
+    named = said.get("dataset") or said.get("folder")
+    return Path(named).name if named else str(said["kind"])
 
 
 def sources(corpus: Corpus) -> list[list[int]]:

@@ -16,6 +16,8 @@ from tprune.errors import InputError
 
 ORDER = 4  # BLEU's longest n-gram
 CONFIDENCE = 0.95
+LEAST_SAMPLES, LEAST_SECONDS = 50, 1.0  # of a candidate whose latency is quoted
+DISTURBED = 0.1  # share of rounds that may be: medians do not feel them, and a longer run meets more of them
 
 Floats = NDArray[np.float64]
 
@@ -92,7 +94,11 @@ def speedup(baseline_ms: ArrayLike, candidate_ms: ArrayLike, *, resamples: int =
 
 
 def doubts(
-    samples_ms: ArrayLike, *, least_samples: int = 50, least_seconds: float = 1.0, most_drift: float = 0.1
+    samples_ms: ArrayLike,
+    *,
+    least_samples: int = LEAST_SAMPLES,
+    least_seconds: float = LEAST_SECONDS,
+    most_drift: float = 0.1,
 ) -> list[str]:
     """Reasons why latencies should not be quoted; empty when there are none.
 
@@ -101,7 +107,7 @@ def doubts(
         least_samples: Fewer samples are too few.
         least_seconds: A shorter total is too short, in seconds.
         most_drift: Largest accepted distance of a round's median from the median of all,
-            as a share of it.
+            as a share of it; the worst tenth of the rounds is left out, none of fewer than ten.
     """
     samples = np.atleast_2d(np.asarray(samples_ms, dtype=np.float64))
     found = []
@@ -111,7 +117,8 @@ def doubts(
     if seconds < least_seconds:
         found.append(f"{seconds:.2f} s timed, at least {least_seconds:g} s wanted")
     if samples.size:
-        drift = float(np.abs(np.median(samples, axis=1) / np.median(samples) - 1).max())
+        drifts = np.sort(np.abs(np.median(samples, axis=1) / np.median(samples) - 1))
+        drift = float(drifts[-1 - int(DISTURBED * len(drifts))])
         if drift > most_drift:
             found.append(f"a round's median is {drift:.0%} off the median of all, at most {most_drift:.0%} wanted")
     return found

@@ -55,6 +55,7 @@ threads = [1]
 engines = ["onnxruntime"]
 sentences = 4
 rounds = 2
+most_rounds = 2
 bootstrap = 20
 
 [[targets]]

@@ -160,7 +160,12 @@ class Bench(Section):
     engines: tuple[Literal["pytorch", "onnxruntime", "executorch"], ...] = ("pytorch", "onnxruntime", "executorch")
     sentences: Positive = 50
     """Test sentences translated one at a time in each timed round."""
-    rounds: Positive = 5
+    rounds: Positive = 10
+    """Least number of rounds."""
+    seconds: Annotated[float, Field(ge=0)] = 3.0
+    """Least time of each model in all its rounds: quick ones get more rounds."""
+    most_rounds: Positive = 100
+    """Rounds after which nobody waits for these seconds any longer."""
     warmup: Annotated[int, Field(ge=0)] = 1
     beam: Positive = 5
     """Beam size of the second BLEU column (PyTorch engine)."""

@@ -36,15 +36,15 @@ def bench(out: Path, experiment: str, entries: Mapping[Entry, Artifact], text: A
     """Latency and BLEU of dense and pruned models, by engine, precision and model name, on this machine."""
 
     def make(partial_out: Path) -> None:
-        from tprune.benchmarks import comparison, record
+        from tprune.benchmarks import comparison, quality, record
         from tprune.progress import narrate
         from tprune.text.corpus import open_corpus
 
-        said = text.manifest["config"]
+        target = text.manifest["config"]["target"]
         with narrate("benchmark") as progress:
             rows = list(
                 comparison.compare(
-                    experiment, _dataset(said), entries, open_corpus(text), said["target"], settings, progress
+                    experiment, quality.dataset_name(text), entries, open_corpus(text), target, settings, progress
                 )
             )
         record.write(partial_out / "results.json", rows)
@@ -98,12 +98,6 @@ def entry_of(name: str, made: Artifact) -> Entry:
     """What a checkpoint or a bundle is measured as."""
     said = {"engine": "pytorch", "precision": "fp32"} if made.kind == "model" else made.manifest["config"]
     return str(said["engine"]), str(said["precision"]), name
-
-
-def _dataset(text: Mapping[str, Any]) -> str:
-    """What result rows call the corpus."""
-    named = text.get("dataset") or text.get("folder")
-    return Path(named).name if named else str(text["kind"])
 
 
 def _losses(made: Artifact) -> list[tuple[int, float]]:

@@ -1,182 +1,71 @@
-"""CTranslate2 with our dense model, written through its own converter.
-
-Shapes: D model width, N vocabulary.
-"""
+"""CTranslate2: sentences to translations. Nothing in here needs PyTorch, as nothing in that engine does."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ctranslate2
-import torch
-from ctranslate2.converters import utils
-from ctranslate2.converters.converter import Converter
-from ctranslate2.specs import common_spec, transformer_spec
-from torch import nn
 
-from tprune.errors import ModelError
-from tprune.model.layers import Attention, FeedForward, Stack
-from tprune.model.search import Search
-from tprune.model.transformer import TPruneForConditionalGeneration
+if TYPE_CHECKING:
+    from tprune.model.search import Search
 
-ACTIVATIONS = {
-    "relu": common_spec.Activation.RELU,
-    "gelu": common_spec.Activation.GELU,
-    "silu": common_spec.Activation.SWISH,
-}
 COMPUTE = {"fp32": "float32", "int8": "int8_float32"}
 
 
-def convert(model: TPruneForConditionalGeneration, out: Path, precision: str) -> None:
-    """Write a model in CTranslate2's format.
+def open_model(folder: Path, threads: int, precision: str) -> Any:
+    """CTranslate2's translator.
 
     Args:
-        model: A dense model: all layers of one shape, which is what the format knows.
-        out: Directory to write.
+        folder: What `ct2_format.convert` wrote.
+        threads: Threads of one operator.
         precision: fp32 or int8.
-
-    Raises:
-        ModelError: The format has no place for something in the model.
     """
-    _OwnConverter(model).convert(str(out), quantization=COMPUTE[precision])
+    return ctranslate2.Translator(
+        str(folder), device="cpu", intra_threads=threads, inter_threads=1, compute_type=COMPUTE[precision]
+    )
 
 
-def open_translator(folder: Path, threads: int, precision: str, search: Search) -> Callable[[Sequence[int]], list[int]]:
+def translate(
+    translator: Any,
+    sentences: Sequence[Sequence[int]],
+    longest: int,
+    banned: Sequence[int],
+    batch_size: int = 0,
+) -> list[list[int]]:
+    """Greedy translations, without eos.
+
+    Args:
+        translator: What `open_model` gave.
+        sentences: Source ids.
+        longest: Greatest number of target tokens.
+        banned: Tokens that never appear in a translation.
+        batch_size: Sentences in a batch, which CTranslate2 makes of like length; 0: all in one.
+    """
+    found = translator.translate_batch(
+        [[str(token) for token in source] for source in sentences],
+        beam_size=1,
+        max_batch_size=batch_size,
+        min_decoding_length=0,
+        max_decoding_length=longest,
+        suppress_sequences=[[str(token)] for token in banned],
+    )
+    return [[int(token) for token in one.hypotheses[0]] for one in found]
+
+
+def open_translator(
+    folder: Path, threads: int, precision: str, search: "Search"
+) -> Callable[[Sequence[int]], list[int]]:
     """A function from the ids of one sentence to those of its greedy translation, without eos.
 
     Args:
-        folder: What `convert` wrote.
+        folder: What `ct2_format.convert` wrote.
         threads: Threads of one operator.
         precision: fp32 or int8.
         search: Limits; the special tokens are in the model.
     """
-    translator = ctranslate2.Translator(
-        str(folder), device="cpu", intra_threads=threads, inter_threads=1, compute_type=COMPUTE[precision]
-    )
+    translator = open_model(folder, threads, precision)
 
-    def translate(source: Sequence[int]) -> list[int]:
-        (found,) = translator.translate_batch(
-            [[str(token) for token in source]],
-            beam_size=1,
-            max_decoding_length=search.max_length(len(source)),
-            suppress_sequences=[[str(token)] for token in search.banned],
-        )
-        return [int(token) for token in found.hypotheses[0]]
+    def translate_one(source: Sequence[int]) -> list[int]:
+        return translate(translator, [source], search.max_length(len(source)), search.banned)[0]
 
-    return translate
-
-
-class _OwnConverter(Converter):  # type: ignore[misc]
-    def __init__(self, model: TPruneForConditionalGeneration) -> None:
-        self.model = model.eval()
-
-    def _load(self) -> Any:
-        config = self.model.config
-        heads = _one_shape(config)
-        spec = transformer_spec.TransformerSpec.from_config(
-            (len(config.encoder_shapes), len(config.decoder_shapes)),
-            heads,
-            pre_norm=config.norm == "pre",
-            no_final_norm=not config.final_norm,
-            activation=ACTIVATIONS[config.activation],
-            layernorm_embedding=bool(config.embedding_norm),
-        )
-        with torch.no_grad():
-            self._fill(spec)
-        names = [str(token) for token in range(config.vocab_size)]
-        spec.register_source_vocabulary(names)
-        spec.register_target_vocabulary([str(token) for token in range(config.target_vocab_size or config.vocab_size)])
-        spec.config.bos_token = spec.config.decoder_start_token = str(config.decoder_start_token_id)
-        spec.config.eos_token = str(config.eos_token_id)
-        spec.config.unk_token = str(config.pad_token_id)
-        return spec
-
-    def _fill(self, spec: Any) -> None:
-        model = self.model
-        target = model.target_embed or model.embed
-        self._stack(spec.encoder, spec.encoder.embeddings[0], model.encoder, model.embed, model.positions)
-        self._stack(
-            spec.decoder, spec.decoder.embeddings, model.decoder, target, model.target_positions or model.positions
-        )
-        spec.decoder.projection.weight = _array((target if model.lm_head is None else model.lm_head).weight)
-        if model.output_bias is not None:
-            spec.decoder.projection.bias = _array(model.output_bias)
-
-    def _stack(self, spec: Any, table: Any, stack: Stack, embed: nn.Embedding, positions: Any) -> None:
-        config = self.model.config
-        spec.scale_embeddings = config.embedding_scale != 1
-        table.weight = _array(embed.weight)
-        spec.position_encodings.encodings = _array(positions.weight[positions.offset :])
-        if stack.embedding_norm is not None:
-            _norm(spec.layernorm_embedding, stack.embedding_norm)
-        if stack.final_norm is not None:
-            _norm(spec.layer_norm, stack.final_norm)
-        for layer_spec, layer in zip(spec.layer, stack.layers, strict=True):
-            assert layer.self_attn is not None
-            assert layer.ffn is not None
-            _attention(layer_spec.self_attention, layer.self_attn)
-            if layer.cross_attn is not None:
-                _attention(layer_spec.attention, layer.cross_attn)
-            _feed_forward(layer_spec.ffn, layer.ffn)
-
-
-def _one_shape(config: Any) -> int:
-    """The number of heads, after checks that the format can hold the model."""
-    attentions = [
-        shape[kind]
-        for shape in (*config.encoder_shapes, *config.decoder_shapes)
-        for kind in ("self_attn", "cross_attn")
-        if kind in shape
-    ]
-    heads = attentions[0]["heads"]
-    width = config.d_model // heads if heads else 0
-    fits = all(
-        shape["heads"] == heads and shape["qk"] == shape["v"] == width and abs(shape["scale"] * width**0.5 - 1) < 1e-6
-        for shape in attentions
-    )
-    if not fits or config.activation not in ACTIVATIONS:
-        raise ModelError(
-            "CTranslate2's format does not know this model",
-            wanted="heads of one number and width in every layer, no sub-layer left out, " + ", ".join(ACTIVATIONS),
-            fix="compare with the dense model",
-        )
-    if config.embedding_scale not in (1, config.d_model**0.5):
-        raise ModelError(
-            "CTranslate2's format does not know this scale of embeddings",
-            got=config.embedding_scale,
-            wanted="1 or the square root of d_model",
-            fix="compare with a model that has one of these",
-        )
-    return int(heads)
-
-
-def _attention(spec: Any, attention: Attention) -> None:
-    _norm(spec.layer_norm, attention.norm)
-    *inner, output = spec.linear
-    parts = [common_spec.LinearSpec() for _ in range(3)]
-    for part, projection in zip(parts, (attention.q_proj, attention.k_proj, attention.v_proj), strict=True):
-        _linear(part, projection)
-    if len(inner) == 1:
-        utils.fuse_linear(inner[0], parts)
-    else:  # cross-attention: keys and values come from the encoder
-        _linear(inner[0], attention.q_proj)
-        utils.fuse_linear(inner[1], parts[1:])
-    _linear(output, attention.o_proj)
-
-
-def _feed_forward(spec: Any, ffn: FeedForward) -> None:
-    _norm(spec.layer_norm, ffn.norm)
-    _linear(spec.linear_0, ffn.fc1)
-    _linear(spec.linear_1, ffn.fc2)
-
-
-def _linear(spec: Any, linear: nn.Linear) -> None:
-    spec.weight, spec.bias = _array(linear.weight), _array(linear.bias)
-
-
-def _norm(spec: Any, norm: nn.LayerNorm) -> None:
-    spec.gamma, spec.beta = _array(norm.weight), _array(norm.bias)
-
-
-def _array(tensor: torch.Tensor) -> Any:
-    return tensor.detach().float().contiguous().numpy()
+    return translate_one

@@ -85,10 +85,23 @@ def test_outputs_are_those_of_the_last_round() -> None:
     assert found["counter"].outputs == (6, 7)
 
 
-def test_progress_counts_passes() -> None:
-    seen: list[tuple[int, int]] = []
-    time_in_turn({"A": str, "B": str}, ["x"], rounds=2, warmup=1, progress=lambda *passes: seen.append(passes))
-    assert seen == [(number, 6) for number in range(1, 7)]
+def test_rounds_go_on_until_every_candidate_has_its_seconds_and_all_have_as_many(clock: Clock) -> None:
+    candidates = {"slow": lambda _: clock.work(400), "quick": lambda _: clock.work(30)}
+    found = time_in_turn(candidates, ["x", "y"], rounds=3, seconds=0.5, warmup=2)
+    # 8 rounds of twice 30 ms are 0.48 s: one more is needed, and the warm-up does not count
+    assert {name: samples.milliseconds.shape for name, samples in found.items()} == {"slow": (9, 2), "quick": (9, 2)}
+
+
+def test_a_candidate_with_its_seconds_still_gets_the_least_rounds(clock: Clock) -> None:
+    assert time_in_turn({"slow": clock.work}, [2000], rounds=4, seconds=1)["slow"].milliseconds.shape == (4, 1)
+
+
+@pytest.mark.parametrize(("rounds", "most", "expected"), [(2, 7, 7), (3, 1, 3)])
+def test_at_the_most_so_many_rounds_but_never_fewer_than_the_least(
+    clock: Clock, rounds: int, most: int, expected: int
+) -> None:
+    found = time_in_turn({"quick": clock.work}, [0.1], rounds=rounds, seconds=1, most_rounds=most)
+    assert found["quick"].milliseconds.shape == (expected, 1)
 
 
 def test_garbage_collection_waits_for_the_end_of_a_pass() -> None:

@@ -85,6 +85,15 @@ def test_doubts() -> None:
     assert stats.doubts(steady) == ["a round's median is 30% off the median of all, at most 10% wanted"]
 
 
+def test_a_tenth_of_the_rounds_may_be_disturbed() -> None:
+    rounds = np.full((20, 20), 20.0)
+    rounds[[3, 8]] = 30
+    assert stats.doubts(rounds) == []
+    rounds[11] = 26  # the third-worst round counts
+    assert stats.doubts(rounds) == ["a round's median is 30% off the median of all, at most 10% wanted"]
+    assert stats.doubts(rounds[:9]) == ["a round's median is 50% off the median of all, at most 10% wanted"]
+
+
 @pytest.mark.parametrize("errors", [0.0, 0.1, 0.5, 1.0])
 def test_corpus_bleu_is_sacrebleus(errors: float) -> None:
     hypotheses, references = corpus(80, errors)

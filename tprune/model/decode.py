@@ -42,6 +42,18 @@ def translate(
     Raises:
         InputError: Sentences longer than the engine's positions; their indices count from 0.
     """
+    find = greedy if search.beams == 1 else beam
+    return in_batches(lambda source, mask: find(engine, source, mask, search), sentences, search, batch_size, progress)
+
+
+def in_batches(
+    batch: Callable[[Ids, Ids], list[list[int]]],
+    sentences: Sequence[Sequence[int]],
+    search: Search,
+    batch_size: int = 32,
+    progress: Callable[[int], None] | None = None,
+) -> list[list[int]]:
+    """Translate as `translate` does, with any function from source ids (B, S) and mask (B, S) to B translations."""
     long = [(index, len(ids)) for index, ids in enumerate(sentences) if len(ids) > search.limit]
     if long:
         raise InputError(
@@ -57,9 +69,8 @@ def translate(
         progress(len(sentences) - len(full))
     for begin in range(0, len(order), batch_size):
         indices = order[begin : begin + batch_size]
-        source, mask = _padded([sentences[index] for index in indices], search.pad)
-        batch = (greedy if search.beams == 1 else beam)(engine, source, mask, search)
-        for index, ids in zip(indices, batch, strict=True):
+        translations = batch(*_padded([sentences[index] for index in indices], search.pad))
+        for index, ids in zip(indices, translations, strict=True):
             found[index] = ids
         if progress is not None:
             progress(len(indices))
