@@ -4,7 +4,10 @@ It is put together from the two graphs that the exporter wrote, so that all thre
 comes from the source is computed before the loop; the body reads it, and all weights, from the scope
 around it. The search follows `tprune.model.decode.greedy` to the token, banned and forced ones included.
 
-Shapes: B sentences, S source length, P target tokens so far, T target length, N vocabulary.
+With a shortlist, the output projection's part for the candidates is taken before the loop, and the best candidate
+is turned into its token within.
+
+Shapes: B sentences, S source length, P target tokens so far, T target length, N vocabulary, C candidates.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +20,7 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, compose, he
 from tprune.export import graphs
 from tprune.model.search import Search
 
-INPUTS = ("source", "source_mask", "limits")
+LIMITS = "limits"
 OUTPUT = "tokens"
 BODY = "step/"  # prefix of what belongs to the body: both graphs have a `linear_1`
 
@@ -28,15 +31,15 @@ def translate_graph(
     """Join `encode` and `decode_step` to one graph.
 
     Args:
-        encode: The graph of `tprune.export.graphs.Encode`, with a mask.
+        encode: The graph of `tprune.export.graphs.Encode`, with a mask; it says whether there is a shortlist.
         step: The graph of `tprune.export.graphs.DecodeStep`, with a mask.
         shapes: The decoder's shape by layer.
         search: Special tokens, banned and forced ones.
         vocabulary: Number of target tokens N.
 
     Returns:
-        A graph from source (B, S), source_mask (B, S) and limits (B,), the most target tokens of each
-        sentence, to tokens (B, T): rows end with eos or at their limit, behind it stands padding.
+        A graph from source (B, S), source_mask (B, S), maybe candidates (C,), and limits (B,), the most target
+        tokens of each sentence, to tokens (B, T): rows end with eos or at their limit, behind it stands padding.
     """
     known = {weight.name: weight.SerializeToString() for weight in encode.graph.initializer}
     own = [weight for weight in step.graph.initializer if known.get(weight.name) != weight.SerializeToString()]
@@ -59,6 +62,11 @@ def translate_graph(
     if search.forced_eos is not None:
         constants["forced_eos"] = np.array(search.forced_eos)
     nodes = list(encode.graph.node)
+    given, shortlisted = _names(encode.graph.output), graphs.CANDIDATES in _names(encode.graph.input)
+    banned = "banned"
+    if shortlisted and search.banned:
+        banned = "banned_candidates"
+        nodes.append(_node("Gather", ["banned", graphs.CANDIDATES], [banned]))
     nodes += [
         _node("Shape", ["source"], ["batch"], end=1, start=0),
         _node("Expand", ["start", "batch"], ["first_tokens"]),
@@ -78,7 +86,7 @@ def translate_graph(
             "Loop",
             ["longest", "", *(f"first_{name}" for name in carried)],
             [*(f"last_{name}" for name in carried), "emitted"],
-            body=_body(step, shapes, search),
+            body=_body(step, shapes, search, given, banned, shortlisted),
         )
     )
     nodes.append(_node("Transpose", ["emitted"], [OUTPUT], perm=[1, 0]))  # (T, B) -> (B, T)
@@ -86,7 +94,7 @@ def translate_graph(
     graph = helper.make_graph(
         nodes,
         "translate",
-        [*encode.graph.input, _integers("limits", "batch")],
+        [*encode.graph.input, _integers(LIMITS, "batch")],
         [_integers(OUTPUT, "batch", "length")],
         initializers,
         value_info=encode.graph.value_info,
@@ -94,11 +102,16 @@ def translate_graph(
     return helper.make_model(graph, opset_imports=_opsets(encode, step), ir_version=encode.ir_version)
 
 
-def _body(step: ModelProto, shapes: Sequence[Mapping[str, Any]], search: Search) -> onnx.GraphProto:
+def _body(
+    step: ModelProto,
+    shapes: Sequence[Mapping[str, Any]],
+    search: Search,
+    given: Sequence[str],
+    banned: str,
+    shortlisted: bool,
+) -> onnx.GraphProto:
     past = graphs.past_names(shapes)
-    given = {"tokens": BODY + "tokens", "source_mask": "source_mask", "position": BODY + "position"}
-    given |= {name: name for name in graphs.cross_names(shapes)} | {name: BODY + name for name in past}
-    rename = {BODY + name: inner for name, inner in given.items()}
+    rename = {BODY + name: name for name in ("source_mask", *given)}
     nodes = [_node("Reshape", [BODY + "iteration", "ones"], [BODY + "position"])]
     for node in step.graph.node:
         copied = NodeProto()
@@ -107,10 +120,13 @@ def _body(step: ModelProto, shapes: Sequence[Mapping[str, Any]], search: Search)
         nodes.append(copied)
     scores, best = BODY + "logits", BODY + "best"
     if search.banned:
-        nodes.append(_node("Add", [scores, "banned"], [BODY + "allowed"]))
+        nodes.append(_node("Add", [scores, banned], [BODY + "allowed"]))
         scores = BODY + "allowed"
+    nodes.append(_node("ArgMax", [scores], [best], axis=1, keepdims=0))
+    if shortlisted:
+        nodes.append(_node("Gather", [graphs.CANDIDATES, best], [BODY + "best_token"]))
+        best = BODY + "best_token"
     nodes += [
-        _node("ArgMax", [scores], [best], axis=1, keepdims=0),
         _node("Add", [BODY + "iteration", "one"], [BODY + "length"]),
         _node("GreaterOrEqual", [BODY + "length", "limits"], [BODY + "at_limit"]),
     ]
@@ -165,6 +181,10 @@ def _prefixed(model: ModelProto, own: Iterable[str]) -> ModelProto:
     for node in prefixed.graph.node:
         node.input[:] = [name.removeprefix(BODY) if name.removeprefix(BODY) in shared else name for name in node.input]
     return prefixed
+
+
+def _names(values: Iterable[ValueInfoProto]) -> list[str]:
+    return [value.name for value in values]
 
 
 def _renamed(weight: TensorProto) -> TensorProto:

@@ -9,6 +9,7 @@ import torch
 
 from tprune.errors import ExportError
 from tprune.export.description import Bundle
+from tprune.export.shortlist import Restricted, Shortlist
 from tprune.model.decode import greedy, greedy_by_steps
 from tprune.model.engine import Engine, GreedyEngine, Ids, Logits, TorchEngine
 from tprune.model.search import Search
@@ -20,7 +21,11 @@ SPARE_STEPS = 8  # decoded beyond the source's length, where translations mostly
 
 
 def verify(
-    model: TPruneForConditionalGeneration, engine: Engine, bundle: Bundle, sentences: Sequence[Sequence[int]]
+    model: TPruneForConditionalGeneration,
+    engine: Engine,
+    bundle: Bundle,
+    sentences: Sequence[Sequence[int]],
+    shortlist: Shortlist | None = None,
 ) -> dict[str, Any]:
     """Decode with the engine step by step, and the same tokens with the model in one pass without a cache.
 
@@ -33,6 +38,7 @@ def verify(
         engine: The bundle's engine.
         bundle: Its limits, special tokens and precision.
         sentences: Source ids, none longer than the limit.
+        shortlist: What is in the bundle; the model is then held to the same candidates.
 
     Returns:
         A report: sentences, tokens, largest and relative root mean square difference of the logits, tokens and
@@ -42,6 +48,7 @@ def verify(
         ExportError: Logits differ by more than TOLERANCE (int8: ROUNDING), or tokens or translations differ.
     """
     exact, search = bundle.precision == "fp32", Search(**bundle.search)
+    reference: Engine = TorchEngine(model) if shortlist is None else Restricted(TorchEngine(model), shortlist)
     tokens, different, translations, ties, worst = 0, 0, 0, 0, np.float32(0)
     errors, spread = 0.0, 0.0
     for index, sentence in enumerate(sentences):
@@ -49,6 +56,9 @@ def verify(
         source = np.array([sentence])
         fed, got = _greedy(engine, source, search.start, steps)
         wanted = _reference(model, source, fed)
+        if shortlist is not None:
+            candidates = shortlist.candidates(source)
+            got, wanted = got[:, candidates], wanted[:, candidates]
         worst = np.maximum(worst, np.abs(got - wanted).max())  # keeps a NaN
         errors, spread = errors + float(np.square(got - wanted).mean()), spread + float(wanted.var())
         short = wanted.max(1) - wanted[np.arange(steps), got.argmax(1)]  # of the best token, by the one chosen
@@ -57,7 +67,7 @@ def verify(
         if not exact and not isinstance(engine, GreedyEngine):
             continue  # its search is its steps
         found = greedy(engine, source, ones, search)[0]
-        expected = greedy_by_steps(TorchEngine(model) if exact else engine, source, ones, search)[0]
+        expected = greedy_by_steps(reference if exact else engine, source, ones, search)[0]
         if found != expected:
             tied = exact and _tied(model, source, found, expected, search)
             translations, ties = translations + (not tied), ties + tied
