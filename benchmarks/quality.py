@@ -15,6 +15,7 @@ from tprune.model.search import Search
 from tprune.text.corpus import Corpus
 
 POOLED = "pooled"
+BATCH_SIZE = 32
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def translate_tests(
     search: Search,
     language: str,
     *,
-    batch_size: int = 32,
+    batch_size: int = BATCH_SIZE,
     progress: Callable[[int], None] | None = None,
 ) -> Output:
     """Translate every test split and score it.

@@ -10,6 +10,7 @@ import json
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from safetensors.numpy import save_file
 from tprune import config
 from tprune.errors import ArtifactError, InputError
 from tprune.export import alignment
+from tprune.export.alignment import Matrix
 from tprune.model.engine import Engine, Ids, Logits
 from tprune.text.corpus import Corpus, ParallelIds
 from tprune.text.vocab import Tokenizer
@@ -58,6 +60,20 @@ class Shortlist:
         return flags
 
 
+@dataclass(frozen=True, eq=False)
+class Lexicon:
+    """What a corpus says of its tokens' translations."""
+
+    table: Matrix
+    """(source vocabulary, target vocabulary) p(target token | source token)."""
+    frequencies: NDArray[np.float32]
+    """(target vocabulary,) how often each target token occurs."""
+    special: tuple[int, ...]
+    """Target tokens that no text needs to contain to be wanted."""
+    words: str
+    """Hash of the vocabulary, see `words_of`."""
+
+
 @dataclass(frozen=True)
 class Coverage:
     """How much of reference translations the candidates hold; the end of sentence does not count."""
@@ -72,52 +88,53 @@ class Coverage:
 
 def learn(corpus: Corpus, settings: config.Shortlist) -> Shortlist:
     """Learn candidates from a corpus's training pairs."""
+    return cut(learn_lexicon(corpus, settings.iterations), settings)
+
+
+def learn_lexicon(corpus: Corpus, iterations: int) -> Lexicon:
+    """Learn from a corpus's training pairs what shortlists of every size are cut from."""
     pairs, words = corpus.split(corpus.train), corpus.tokenizer
     size, ignored = words.vocabulary_size, (words.pad_id, words.eos_id)
-    target = alignment.counts(pairs, 1, size, ignored)
-    table = alignment.translations(alignment.counts(pairs, 0, size, ignored, null=True), target, settings.iterations)
-    frequent = np.argsort(-np.asarray(target.sum(axis=0)), kind="stable")[: settings.first]
+    source, target = (alignment.counts(pairs, side, size, ignored, null=side == 0) for side in (0, 1))
     unknown = words.backend.unk_token_id
-    special = {words.eos_id, *([] if unknown is None else [int(unknown)])}
-    return cut(table, frequent.tolist() + sorted(special), settings.best, settings.threshold, words=words_of(words))
+    return Lexicon(
+        alignment.translations(source, target, iterations)[:-1],  # NULL is no source token
+        np.asarray(target.sum(axis=0)),
+        (words.eos_id, *([] if unknown is None else [int(unknown)])),
+        words_of(words),
+    )
 
 
-def cut(table: Any, always: Collection[int], best: int, threshold: float, words: str) -> Shortlist:
-    """Keep the likeliest translations of each source token.
-
-    Args:
-        table: (source vocabulary + NULL, target vocabulary) CSR matrix of p(target token | source token).
-        always: Candidates of every sentence.
-        best: Most translations of a source token.
-        threshold: Smallest p(target token | source token) of a translation.
-        words: Hash of the vocabulary.
-    """
+def cut(lexicon: Lexicon, settings: config.Shortlist) -> Shortlist:
+    """Keep the most frequent target tokens, and the likeliest translations of each source token."""
+    table = lexicon.table
     kept, lengths = [], []
-    for begin, end in zip(table.indptr[:-2], table.indptr[1:-1], strict=True):  # NULL is no source token
+    for begin, end in pairwise(table.indptr):
         chances = table.data[begin:end]
-        order = np.argsort(-chances, kind="stable")[:best]
-        kept.append(table.indices[begin:end][order[chances[order] >= threshold]])
+        order = np.argsort(-chances, kind="stable")[: settings.best]
+        kept.append(table.indices[begin:end][order[chances[order] >= settings.threshold]])
         lengths.append(len(kept[-1]))
+    frequent = np.argsort(-lexicon.frequencies, kind="stable")[: settings.first]
     return Shortlist(
-        np.unique(np.asarray(list(always), np.int32)),
+        np.union1d(frequent, lexicon.special).astype(np.int32),
         np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         np.concatenate(kept).astype(np.int32),
         int(table.shape[1]),
-        words,
+        lexicon.words,
     )
 
 
 def coverage(shortlist: Shortlist, pairs: ParallelIds, eos: int) -> Coverage:
     """Compare the candidates of sentences with their reference translations."""
-    shares, lengths, sizes = [], [], []
+    held, lengths, sizes = [], [], []
     for index in range(len(pairs)):
         source, target = pairs[index]
         candidates, wanted = shortlist.candidates(source), target[target != eos]
-        shares.append(int(np.isin(wanted, candidates).sum()))
+        held.append(int(np.isin(wanted, candidates).sum()))
         lengths.append(len(wanted))
         sizes.append(len(candidates))
-    whole = np.equal(shares, lengths)
-    return Coverage(sum(shares) / sum(lengths), float(whole.mean()), float(np.mean(sizes)))
+    whole = np.equal(held, lengths)
+    return Coverage(sum(held) / sum(lengths), float(whole.mean()), float(np.mean(sizes)))
 
 
 def words_of(tokenizer: Tokenizer) -> str:
