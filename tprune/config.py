@@ -139,9 +139,9 @@ class Shortlist(Section):
 
     first: Annotated[int, Field(ge=0)] = 100
     """The most frequent target tokens, candidates of every sentence."""
-    best: Annotated[int, Field(ge=0)] = 30
+    best: Annotated[int, Field(ge=0)] = 50
     """Most translations of one source token."""
-    threshold: Share = 0.005
+    threshold: Share = 0.003
     """Smallest p(target token | source token) of a translation."""
     iterations: Positive = 5
     """Of expectation maximization."""
