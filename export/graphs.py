@@ -143,7 +143,7 @@ class DecodeStep(nn.Module):
             *mask,
             *_caches(self.shapes, "self_attn", batch, past),
             *_caches(self.shapes, "cross_attn", batch, source),
-            *(_output_parts(self.model, torch.arange(FEW)) if self.output else ()),
+            *(part.detach() for part in _output_parts(self.model, torch.arange(FEW)) if self.output),
         )
 
 
@@ -189,8 +189,8 @@ def _output_parts(model: TPruneForConditionalGeneration, candidates: Tensor) -> 
     """
     table = (model.target_embed or model.embed) if model.lm_head is None else model.lm_head
     bias = _output_bias(model)
-    weight = table.weight[candidates].T  # (D, C)
-    return (weight,) if bias is None else (weight, bias[candidates])
+    weight = table.weight.index_select(0, candidates).T  # (D, C)
+    return (weight,) if bias is None else (weight, bias.index_select(0, candidates))
 
 
 def _output_bias(model: TPruneForConditionalGeneration) -> Tensor | None:
