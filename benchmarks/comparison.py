@@ -103,7 +103,9 @@ def _greedy_rows(
         for variant, (runs, search) in opened.items():
             if variant not in outputs:
                 tell(f"BLEU of {' '.join(variant)} on {engine}")
-                outputs[variant] = quality.translate_tests(runs, corpus, search, language)
+                outputs[variant] = quality.translate_tests(
+                    runs, corpus, search, language, batch_size=_batch_size(made[variant])
+                )
         tell(f"latency on {engine}, threads: {threads}")
         samples = latency.time_in_turn(
             {variant: one_by_one(runs, search) for variant, (runs, search) in opened.items()},
@@ -190,6 +192,11 @@ def _facts(variant: Variant, entry: Artifact) -> dict[str, Any]:
         parameters = description.read(entry.path).parameters
     precision, model = variant
     return {"model": model, "precision": precision, "parameters": parameters, "size_bytes": size_bytes(entry)}
+
+
+def _batch_size(entry: Artifact) -> int:
+    """Sentences translated together for BLEU: in a batch, each would have the shortlist's candidates of all."""
+    return 1 if entry.kind == "bundle" and description.read(entry.path).shortlist is not None else quality.BATCH_SIZE
 
 
 def size_bytes(entry: Artifact) -> int:

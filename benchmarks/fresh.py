@@ -96,8 +96,8 @@ def _pytorch() -> Callable[[Path, int], tuple[Any, Any]]:
     import torch
 
     from tprune.model import checkpoint
-    from tprune.model.engine import TorchEngine
     from tprune.model.search import Search
+    from tprune.model.torch_engine import TorchEngine
 
     def open_checkpoint(path: Path, threads: int) -> tuple[Any, Any]:
         torch.set_num_threads(threads)

@@ -17,6 +17,7 @@ from tprune.model.search import Search
 from tprune.text.corpus import Corpus
 
 POOLED = "pooled"
+BATCH_SIZE = 32
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def translate_tests(
     search: Search,
     language: str,
     *,
-    batch_size: int = 32,
+    batch_size: int = BATCH_SIZE,
     progress: Callable[[int], None] | None = None,
 ) -> Output:
     """Translate every test split and score it.

@@ -1,5 +1,6 @@
 """From a model to a verified bundle: trace, export, compare, describe, rename."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,7 +10,9 @@ from tprune import artifact
 from tprune.artifact import Artifact
 from tprune.config import PRECISIONS, Export
 from tprune.errors import InputError
+from tprune.export import shortlist as shortlists
 from tprune.export.description import Bundle, Graph, write
+from tprune.export.graphs import size_of
 from tprune.export.runtime import ENGINES, version
 from tprune.export.to_executorch import to_executorch
 from tprune.export.to_onnx import to_onnx
@@ -20,11 +23,11 @@ from tprune.model.transformer import TPruneForConditionalGeneration
 from tprune.text.vocab import copy_files
 
 
-def inputs(engine: str, precision: str, settings: Export) -> dict[str, Any]:
-    """What a bundle depends on besides the model.
+def inputs(engine: str, precision: str, settings: Export, *, shortlisted: bool = False) -> dict[str, Any]:
+    """What a bundle depends on besides the model and a shortlist.
 
     Raises:
-        InputError: No such engine or precision.
+        InputError: No such engine or precision, or an engine without shortlists.
         MachineError: The engine is not installed.
     """
     if engine not in EXPORTERS:
@@ -35,6 +38,13 @@ def inputs(engine: str, precision: str, settings: Export) -> dict[str, Any]:
             got=precision,
             wanted=" | ".join(PRECISIONS[engine]),
             fix="choose one of these",
+        )
+    if shortlisted and engine not in SHORTLISTING:
+        raise InputError(
+            "no shortlists on this engine",
+            got=engine,
+            wanted=" | ".join(SHORTLISTING),
+            fix="choose one of these, or leave --shortlist out",
         )
     return {
         "engine": engine,
@@ -52,6 +62,7 @@ def export(
     *,
     precision: str = "fp32",
     sentences: Sequence[Sequence[int]] | None = None,
+    shortlist: Artifact | None = None,
     force: bool = False,
 ) -> Artifact:
     """Make a bundle of a model, verified against it.
@@ -65,40 +76,49 @@ def export(
         settings: Limits and how many sentences to verify with.
         precision: fp32, int8 or, for ONNX Runtime, int8-block; see `tprune.export.quantize`.
         sentences: Source token ids to verify with, the over-long are left out; None: random ones.
+        shortlist: Artifact of kind shortlist; the translations then use its candidates only.
         force: Replace an existing bundle.
 
     Raises:
-        InputError: No such engine or precision, or no sentence is short enough.
+        InputError: No such engine or precision, no sentence is short enough, or a shortlist that does not fit.
         ArtifactError: `out` exists and `force` is off, or `model_dir` is no model.
         ModelError: The model cannot be loaded.
         ExportError: The engine refuses the graph, or its output differs from the model's.
         MachineError: The engine is not installed, or the disk is full.
     """
-    config = inputs(engine, precision, settings)
+    config = inputs(engine, precision, settings, shortlisted=shortlist is not None)
     parent = artifact.read(model_dir, kind="model")
-    with artifact.create(out, "bundle", config=config, parents={"model": parent}, force=force) as partial:
+    parents = {"model": parent} if shortlist is None else {"model": parent, "shortlist": shortlist}
+    with artifact.create(out, "bundle", config=config, parents=parents, force=force) as partial:
         model = checkpoint.load(model_dir)
         max_source = min(settings.max_source, model.config.max_positions)
         max_target = min(settings.max_target, model.config.max_positions)
         search = Search.of(model, limit=min(max_source, max_target))
         chosen = _chosen(sentences, settings.parity_sentences, max_source, model.config.vocab_size)
+        exporters, fitted = EXPORTERS, None
+        if shortlist is not None:
+            always = {token for token in (search.eos, search.forced_bos, search.forced_eos) if token is not None}
+            fitted = shortlists.fit(shortlist.path / shortlists.FILE, model.config.vocab_size, size_of(model), always)
+            shortlists.save(fitted, partial / shortlists.FILE)
+            exporters = SHORTLISTING
         bundle = Bundle(
             path=partial,
             engine=engine,
             engine_version=config["engine_version"],
             precision=precision,
             model=parent.identity,
-            graphs=EXPORTERS[engine](model, partial, max_source, max_target, search, precision),
+            graphs=exporters[engine](model, partial, max_source, max_target, search, precision),
             vocabulary=model.config.vocab_size,
-            target_vocabulary=model.config.target_vocab_size or model.config.vocab_size,
+            target_vocabulary=size_of(model),
             decoder_shapes=model.config.decoder_shapes,
             max_source=max_source,
             max_target=max_target,
             parameters=model.num_parameters(),
             search=asdict(search),
             tokenizer=copy_files(model_dir, partial),
+            shortlist=None if fitted is None else shortlists.FILE,
         )
-        parity = verify(model, ENGINES[engine](bundle, 1), bundle, chosen)
+        parity = verify(model, ENGINES[engine](bundle, 1), bundle, chosen, fitted)
         write(bundle.model_copy(update={"parity": parity}))
     return artifact.read(out)
 
@@ -119,7 +139,11 @@ def _chosen(
     return short
 
 
-EXPORTERS: Mapping[str, Callable[[TPruneForConditionalGeneration, Path, int, int, Search, str], dict[str, Graph]]] = {
+Exporter = Callable[[TPruneForConditionalGeneration, Path, int, int, Search, str], dict[str, Graph]]
+EXPORTERS: Mapping[str, Exporter] = {
     "onnxruntime": to_onnx,
     "executorch": to_executorch,
+}
+SHORTLISTING: Mapping[str, Exporter] = {
+    "onnxruntime": functools.partial(to_onnx, shortlisted=True),
 }

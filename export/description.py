@@ -48,6 +48,8 @@ class Bundle(Section):
     """Fields of `tprune.model.decode.Search`: special tokens and what is banned or forced."""
     tokenizer: tuple[str, ...]
     """The tokenizer's files."""
+    shortlist: str | None = None
+    """File of the shortlist whose candidates the graphs take, see `tprune.export.shortlist`; None: none."""
     parity: Mapping[str, Any] | None = None
     """How far the engine's output is from the model's, see `tprune.export.verify`."""
 
@@ -90,7 +92,8 @@ class Bundle(Section):
 
 def write(bundle: Bundle) -> None:
     """Write `bundle.json` into the bundle's directory."""
-    artifact.write_json(bundle.path / FILE, bundle.model_dump(mode="json"))
+    absent = {"shortlist"} if bundle.shortlist is None else set()
+    artifact.write_json(bundle.path / FILE, bundle.model_dump(mode="json", exclude=absent))
 
 
 def read(path: Path) -> Bundle:

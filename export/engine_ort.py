@@ -1,9 +1,9 @@
 """Bundles on ONNX Runtime, as an engine for the searches of `tprune.model.decode`.
 
-Shapes: B sentences (or sentences x beams), S source length, P cached target length, N vocabulary.
+Shapes: B sentences (or sentences x beams), S source length, P cached target length, N vocabulary, C candidates.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,16 @@ class OnnxState:
         source: What comes from the source, by input name of `decode_step`.
         past: The self-attention caches by input name of `decode_step`.
         sentences: (B,) source row of each row; beams of one sentence share what comes from the source.
+        candidates: (C,) target tokens that the steps choose from; None: all.
+        output: The output projection's parts for the candidates, by input name; the same for all rows.
         length: Target tokens so far.
     """
 
     source: dict[str, Any]
     past: dict[str, Any]
     sentences: Ids
+    candidates: Ids | None = None
+    output: dict[str, Any] = field(default_factory=dict)
     length: int = 0
 
 
@@ -45,7 +49,7 @@ class OnnxRuntimeEngine:
 
     Raises:
         MachineError: ONNX Runtime is not installed.
-        ArtifactError: It does not accept the graphs.
+        ArtifactError: It does not accept the graphs, or the shortlist cannot be read.
     """
 
     def __init__(self, bundle: Bundle, threads: int, profile: Path | None = None) -> None:
@@ -55,6 +59,11 @@ class OnnxRuntimeEngine:
             raise not_installed("onnxruntime") from error
         self.bundle, self.threads, self._profile, self._runtime = bundle, threads, profile, onnxruntime
         self._sessions: dict[str, Any] = {}
+        self._shortlist = None
+        if bundle.shortlist is not None:
+            from tprune.export.shortlist import load  # with what learned it: nothing for a start without one
+
+            self._shortlist = load(bundle.path / bundle.shortlist)
 
     def greedy(self, source: Ids, mask: Ids, search: Search) -> list[list[int]]:
         """The whole search in one graph: see `tprune.model.decode.greedy`.
@@ -67,7 +76,10 @@ class OnnxRuntimeEngine:
             # other tokens are banned or forced than in the graph, or the translation may get longer than it can
             return greedy_by_steps(self, source, mask, search)
         self.bundle.check_source(source)
-        (rows,) = self._session(tensors.TRANSLATE).run(None, {"source": source, "source_mask": mask, "limits": limits})
+        inputs = {"source": source, "source_mask": mask, "limits": limits}
+        if self._shortlist is not None:
+            inputs[tensors.CANDIDATES] = self._shortlist.candidates(source[mask == 1])
+        (rows,) = self._session(tensors.TRANSLATE).run(None, inputs)
         return [
             list(takewhile(lambda token: token != search.eos, row[:limit].tolist()))
             for row, limit in zip(rows, limits, strict=True)
@@ -82,14 +94,21 @@ class OnnxRuntimeEngine:
         self.bundle.check_source(source)
         size, step = len(source), self.bundle.graphs[tensors.DECODE_STEP]
         inputs = {"source": self._value(source), "source_mask": self._value(mask)}
+        candidates = None
+        if self._shortlist is not None:
+            candidates = self._shortlist.candidates(source[mask == 1])
+            inputs[tensors.CANDIDATES] = self._value(candidates)
         names = self.bundle.graphs[tensors.ENCODE].outputs
-        cross = dict(zip(names, self._session(tensors.ENCODE).run_with_ort_values(names, inputs), strict=True))
+        made = dict(zip(names, self._session(tensors.ENCODE).run_with_ort_values(names, inputs), strict=True))
+        cross = {name: made[name] for name in tensors.cross_names(self.bundle.decoder_shapes)}
         empty = tensors.cache_shapes(self.bundle.decoder_shapes, "self_attn", size, 0)
         past = [name for name in step.inputs if name.startswith("past_")]
         return OnnxState(
             {"source_mask": inputs["source_mask"], **cross},
             {name: self._value(np.zeros(shape, np.float32)) for name, shape in zip(past, empty, strict=True)},
             np.arange(size),
+            candidates,
+            {name: made[name] for name in names if name not in cross},
         )
 
     def step(self, tokens: Ids, state: OnnxState) -> tuple[Logits, OnnxState]:
@@ -101,11 +120,15 @@ class OnnxRuntimeEngine:
         self.bundle.check_step(tokens, state.length)
         inputs = {"tokens": self._value(tokens), "position": self._value(np.array([state.length]))}
         names = self.bundle.graphs[tensors.DECODE_STEP].outputs
-        logits, *caches = self._session(tensors.DECODE_STEP).run_with_ort_values(
-            names, inputs | state.source | state.past
+        values, *caches = self._session(tensors.DECODE_STEP).run_with_ort_values(
+            names, inputs | state.source | state.output | state.past
         )
-        past = dict(zip(state.past, caches, strict=True))
-        return logits.numpy(), replace(state, past=past, length=state.length + 1)
+        past, logits = dict(zip(state.past, caches, strict=True)), values.numpy()
+        if state.candidates is not None:
+            from tprune.export.shortlist import spread
+
+            logits = spread(logits, state.candidates, self.bundle.target_vocabulary)
+        return logits, replace(state, past=past, length=state.length + 1)
 
     def reorder(self, state: OnnxState, rows: Ids) -> OnnxState:
         """Select rows of all keys and values: see `Engine.reorder`."""

@@ -5,8 +5,11 @@ twice; `decode_step` takes and gives the self-attention's keys and values so far
 was pruned away has no inputs and outputs. The position is an input of its own, since no cache
 needs to be left to tell it.
 
+With a shortlist, `encode` also takes the candidates and gives the output projection's weights for them,
+which go to every `decode_step` as the cross-attentions' keys do; its logits are those of the candidates.
+
 Shapes: B batch, S source length, P cached target length, H heads, K query/key width of a head,
-V value width of a head, N vocabulary.
+V value width of a head, D model width, N vocabulary, C candidates.
 """
 
 from collections.abc import Mapping, Sequence
@@ -52,7 +55,13 @@ __all__ = [
     "step_outputs",
 ]
 
+FEW = 7  # candidates to trace with: no other size of the examples
 SHORTEST = 8  # limit of lengths to trace for: the examples need room above 0 and 1, which are taken for constants
+
+
+def output_names(model: TPruneForConditionalGeneration) -> list[str]:
+    """Names of the output projection's parts for the candidates: output_weight (D, C), and output_bias (C,) if any."""
+    return ["output_weight", *(["output_bias"] if _output_bias(model) is not None else [])]
 
 
 class Encode(nn.Module):
@@ -62,29 +71,39 @@ class Encode(nn.Module):
         model: A translation model.
         padded: Take a mask, for batches of sentences of unequal length.
         heads_last: Give keys and values as (B, S, H, K) and (B, S, H, V).
+        shortlisted: Take candidates, and give the output projection's parts for them.
 
     Raises:
         ExportError: No decoder layer attends to the source.
     """
 
-    def __init__(self, model: TPruneForConditionalGeneration, padded: bool, heads_last: bool = False) -> None:
+    def __init__(
+        self,
+        model: TPruneForConditionalGeneration,
+        padded: bool,
+        *,
+        heads_last: bool = False,
+        shortlisted: bool = False,
+    ) -> None:
         super().__init__()
         if not cross_names(shapes_of(model)):
             raise ExportError("no decoder layer attends to the source", fix="keep at least one cross-attention")
-        self.model, self.padded, self.heads_last = model, padded, heads_last
+        self.model, self.padded, self.heads_last, self.shortlisted = model, padded, heads_last, shortlisted
         self.eval()
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Tensors in the order of `encode_inputs` -> tensors in the order of `cross_names`."""
+        """Tensors in the order of `encode_inputs` -> tensors in the order of `cross_names` and `output_names`."""
         states = self.model.encoder(inputs[0], inputs[1] if self.padded else None).last_hidden_state
         found = (tensor for pair in self.model.cross(states) if pair is not None for tensor in pair)
-        return tuple(tensor.transpose(1, 2) if self.heads_last else tensor for tensor in found)
+        cross = tuple(tensor.transpose(1, 2) if self.heads_last else tensor for tensor in found)
+        return (*cross, *_output_parts(self.model, inputs[-1])) if self.shortlisted else cross
 
     def example(self, batch: int) -> tuple[Tensor, ...]:
         """Inputs to trace with."""
         source = 3
         ones = torch.ones(batch, source, dtype=torch.long)
-        return (ones, ones.clone()) if self.padded else (ones,)
+        mask = (ones.clone(),) if self.padded else ()
+        return (ones, *mask, torch.arange(FEW)) if self.shortlisted else (ones, *mask)
 
 
 class DecodeStep(nn.Module):
@@ -94,16 +113,25 @@ class DecodeStep(nn.Module):
         model: A translation model.
         padded: Take a mask, for batches of sentences of unequal length.
         heads_last: Take the cross-attentions' keys and values as (B, S, H, K) and (B, S, H, V).
+        shortlisted: Take the output projection's parts for the candidates.
     """
 
-    def __init__(self, model: TPruneForConditionalGeneration, padded: bool, heads_last: bool = False) -> None:
+    def __init__(
+        self,
+        model: TPruneForConditionalGeneration,
+        padded: bool,
+        *,
+        heads_last: bool = False,
+        shortlisted: bool = False,
+    ) -> None:
         super().__init__()
         self.model, self.padded, self.heads_last, self.shapes = model, padded, heads_last, shapes_of(model)
+        self.output = output_names(model) if shortlisted else []
         self.eval()
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Tensors in the order of `step_inputs` -> tensors in the order of `step_outputs`."""
-        given = dict(zip(step_inputs(self.shapes, self.padded), inputs, strict=True))
+        given = dict(zip(step_inputs(self.shapes, self.padded, self.output), inputs, strict=True))
         mask = given["source_mask"][:, None, None, :].bool() if self.padded else None
         grown: list[Tensor] = []
 
@@ -125,7 +153,11 @@ class DecodeStep(nn.Module):
                 x = layer.cross_attn(x, mask, known=(keys, values))
             if layer.ffn is not None:
                 x = layer.ffn(x)
-        return self.model.logits(self.model.decoder.finish(x)), *grown
+        states = self.model.decoder.finish(x)
+        logits = states @ given["output_weight"] if self.output else self.model.logits(states)
+        if "output_bias" in given:
+            logits = logits + given["output_bias"]
+        return logits, *grown
 
     def example(self, batch: int) -> tuple[Tensor, ...]:
         """Inputs to trace with."""
@@ -137,6 +169,7 @@ class DecodeStep(nn.Module):
             *mask,
             *_caches(self.shapes, "self_attn", batch, past),
             *_caches(self.shapes, "cross_attn", batch, source, self.heads_last),
+            *(part.detach() for part in _output_parts(self.model, torch.arange(FEW)) if self.output),
         )
 
 
@@ -146,8 +179,7 @@ def prepared(model: TPruneForConditionalGeneration) -> TPruneForConditionalGener
     for layer in (*copied.encoder.layers, *copied.decoder.layers):
         if layer.self_attn is not None:
             layer.self_attn.pack()
-    size = copied.config.target_vocab_size or copied.config.vocab_size
-    output = nn.Linear(copied.config.d_model, size, bias=copied.output_bias is not None)
+    output = nn.Linear(copied.config.d_model, size_of(copied), bias=copied.output_bias is not None)
     tied = (copied.target_embed or copied.embed) if copied.lm_head is None else copied.lm_head
     with torch.no_grad():
         output.weight.copy_(tied.weight)
@@ -155,6 +187,11 @@ def prepared(model: TPruneForConditionalGeneration) -> TPruneForConditionalGener
             output.bias.copy_(copied.output_bias)
     copied.lm_head, copied.output_bias = output, None
     return copied
+
+
+def size_of(model: TPruneForConditionalGeneration) -> int:
+    """Number of target tokens N."""
+    return int(model.config.target_vocab_size or model.config.vocab_size)
 
 
 def shapes_of(model: TPruneForConditionalGeneration) -> list[Mapping[str, Any]]:
@@ -166,3 +203,19 @@ def _caches(
     shapes: Sequence[Mapping[str, Any]], kind: str, batch: int, length: int, heads_last: bool = False
 ) -> list[Tensor]:
     return [torch.zeros(shape) for shape in cache_shapes(shapes, kind, batch, length, heads_last)]
+
+
+def _output_parts(model: TPruneForConditionalGeneration, candidates: Tensor) -> tuple[Tensor, ...]:
+    """The output projection for (C,) candidates, in the order of `output_names`.
+
+    The weight lies as a product with one row reads it fastest, so that it is turned once and not at every step.
+    """
+    table = (model.target_embed or model.embed) if model.lm_head is None else model.lm_head
+    bias = _output_bias(model)
+    weight = table.weight.index_select(0, candidates).T  # (D, C)
+    return (weight,) if bias is None else (weight, bias.index_select(0, candidates))
+
+
+def _output_bias(model: TPruneForConditionalGeneration) -> Tensor | None:
+    folded = None if model.lm_head is None else model.lm_head.bias  # by `prepared`
+    return model.output_bias if folded is None else folded

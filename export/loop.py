@@ -4,7 +4,10 @@ It is put together from the two graphs that the exporter wrote, so that all thre
 comes from the source is computed before the loop; the body reads it, and all weights, from the scope
 around it. The search follows `tprune.model.decode.greedy` to the token, banned and forced ones included.
 
-Shapes: B sentences, S source length, P target tokens so far, T target length, N vocabulary.
+With a shortlist, the output projection's part for the candidates is taken before the loop, and the best candidate
+is turned into its token within.
+
+Shapes: B sentences, S source length, P target tokens so far, T target length, N vocabulary, C candidates.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,9 +18,10 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, compose, helper, numpy_helper
 
 from tprune.export import graphs
+from tprune.export.tensors import CANDIDATES
 from tprune.model.search import Search
 
-INPUTS = ("source", "source_mask", "limits")
+LIMITS = "limits"
 OUTPUT = "tokens"
 BODY = "step/"  # prefix of what belongs to the body: both graphs have a `linear_1`
 
@@ -28,15 +32,15 @@ def translate_graph(
     """Join `encode` and `decode_step` to one graph.
 
     Args:
-        encode: The graph of `tprune.export.graphs.Encode`, with a mask.
+        encode: The graph of `tprune.export.graphs.Encode`, with a mask; it says whether there is a shortlist.
         step: The graph of `tprune.export.graphs.DecodeStep`, with a mask.
         shapes: The decoder's shape by layer.
         search: Special tokens, banned and forced ones.
         vocabulary: Number of target tokens N.
 
     Returns:
-        A graph from source (B, S), source_mask (B, S) and limits (B,), the most target tokens of each
-        sentence, to tokens (B, T): rows end with eos or at their limit, and what stands behind means nothing.
+        A graph from source (B, S), source_mask (B, S), maybe candidates (C,), and limits (B,), the most target
+        tokens of each sentence, to tokens (B, T): rows end with eos or at their limit, and mean nothing behind.
     """
     known = {weight.name: weight.SerializeToString() for weight in encode.graph.initializer}
     own = [weight for weight in step.graph.initializer if known.get(weight.name) != weight.SerializeToString()]
@@ -59,7 +63,12 @@ def translate_graph(
     if search.forced_eos is not None:
         constants["forced_eos"] = np.array(search.forced_eos)
     nodes = list(encode.graph.node)
-    once, each = _separated(step, shapes, (*past, "tokens", "position"))
+    given, shortlisted = _names(encode.graph.output), CANDIDATES in _names(encode.graph.input)
+    banned = "banned"
+    if shortlisted and search.banned:
+        banned = "banned_candidates"
+        nodes.append(_node("Gather", ["banned", CANDIDATES], [banned]))
+    once, each = _separated(step, ("source_mask", *given), (*past, "tokens", "position"))
     nodes += once
     nodes += [
         _node("Shape", ["source"], ["batch"], end=1, start=0),
@@ -80,7 +89,7 @@ def translate_graph(
             "Loop",
             ["longest", "", *(f"first_{name}" for name in carried)],
             [*(f"last_{name}" for name in carried), "emitted"],
-            body=_body(step, each, shapes, search),
+            body=_body(step, each, shapes, search, banned, shortlisted),
         )
     )
     nodes.append(_node("Transpose", ["emitted"], [OUTPUT], perm=[1, 0]))  # (T, B) -> (B, T)
@@ -88,7 +97,7 @@ def translate_graph(
     graph = helper.make_graph(
         nodes,
         "translate",
-        [*encode.graph.input, _integers("limits", "batch")],
+        [*encode.graph.input, _integers(LIMITS, "batch")],
         [_integers(OUTPUT, "batch", "length")],
         initializers,
         value_info=encode.graph.value_info,
@@ -97,10 +106,16 @@ def translate_graph(
 
 
 def _separated(
-    step: ModelProto, shapes: Sequence[Mapping[str, Any]], changing: Iterable[str]
+    step: ModelProto, shared: Iterable[str], changing: Iterable[str]
 ) -> tuple[list[NodeProto], list[NodeProto]]:
-    """The step's nodes that give the same at every step, and the others; both in their order."""
-    outer = {BODY + name: name for name in ("source_mask", *graphs.cross_names(shapes))}
+    """The step's nodes that give the same at every step, and the others; both in their order.
+
+    Args:
+        step: The prefixed step.
+        shared: Its inputs that come from outside the loop.
+        changing: Its inputs that are others at every step.
+    """
+    outer = {BODY + name: name for name in shared}
     varies = {BODY + name for name in changing}
     once, each = [], []
     for node in step.graph.node:
@@ -116,17 +131,25 @@ def _separated(
 
 
 def _body(
-    step: ModelProto, each: Sequence[NodeProto], shapes: Sequence[Mapping[str, Any]], search: Search
+    step: ModelProto,
+    each: Sequence[NodeProto],
+    shapes: Sequence[Mapping[str, Any]],
+    search: Search,
+    banned: str,
+    shortlisted: bool,
 ) -> onnx.GraphProto:
     """The loop's body; `ends` is the number of tokens after which a sentence is over."""
     past = graphs.past_names(shapes)
     nodes = [_node("Reshape", [BODY + "iteration", "ones"], [BODY + "position"]), *each]
     scores, best = BODY + "logits", BODY + "best"
     if search.banned:
-        nodes.append(_node("Add", [scores, "banned"], [BODY + "allowed"]))
+        nodes.append(_node("Add", [scores, banned], [BODY + "allowed"]))
         scores = BODY + "allowed"
+    nodes.append(_node("ArgMax", [scores], [best], axis=1, keepdims=0))
+    if shortlisted:
+        nodes.append(_node("Gather", [CANDIDATES, best], [BODY + "best_token"]))
+        best = BODY + "best_token"
     nodes += [
-        _node("ArgMax", [scores], [best], axis=1, keepdims=0),
         _node("Add", [BODY + "iteration", "one"], [BODY + "length"]),
     ]
     if search.forced_bos is not None:
@@ -179,6 +202,10 @@ def _prefixed(model: ModelProto, own: Iterable[str]) -> ModelProto:
     for node in prefixed.graph.node:
         node.input[:] = [name.removeprefix(BODY) if name.removeprefix(BODY) in shared else name for name in node.input]
     return prefixed
+
+
+def _names(values: Iterable[ValueInfoProto]) -> list[str]:
+    return [value.name for value in values]
 
 
 def _renamed(weight: TensorProto) -> TensorProto:

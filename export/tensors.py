@@ -1,13 +1,14 @@
 """Names and shapes of what goes into a bundle's graphs and comes out, for exporters and engines alike.
 
 Shapes: B batch, S source length, P cached target length, H heads, K query/key width of a head,
-V value width of a head, N vocabulary.
+V value width of a head, N vocabulary, C candidates.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 ENCODE, DECODE_STEP, TRANSLATE, BUFFERED_STEP = "encode", "decode_step", "translate", "buffered_step"
+CANDIDATES = "candidates"
 
 
 def cross_names(shapes: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -20,18 +21,19 @@ def past_names(shapes: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"past_{name}_{layer}" for layer in layers(shapes, "self_attn") for name in ("keys", "values")]
 
 
-def encode_inputs(padded: bool) -> list[str]:
-    """Names of the inputs of `encode`: source (B, S) and, where sentences may be padded, source_mask (B, S)."""
-    return ["source", "source_mask"] if padded else ["source"]
+def encode_inputs(padded: bool, shortlisted: bool = False) -> list[str]:
+    """Names of the inputs of `encode`: source (B, S), for padded sentences source_mask (B, S), candidates (C,)."""
+    return ["source", *(["source_mask"] if padded else []), *([CANDIDATES] if shortlisted else [])]
 
 
-def step_inputs(shapes: Sequence[Mapping[str, Any]], padded: bool) -> list[str]:
-    """Names of the inputs of `decode_step`: tokens (B,), position (1,), the caches and maybe source_mask (B, S)."""
-    return ["tokens", "position", *(["source_mask"] if padded else []), *past_names(shapes), *cross_names(shapes)]
+def step_inputs(shapes: Sequence[Mapping[str, Any]], padded: bool, output: Sequence[str] = ()) -> list[str]:
+    """Names of the inputs of `decode_step`: tokens (B,), position (1,), maybe source_mask (B, S), caches, `output`."""
+    mask = ["source_mask"] if padded else []
+    return ["tokens", "position", *mask, *past_names(shapes), *cross_names(shapes), *output]
 
 
 def step_outputs(shapes: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Names of the outputs of `decode_step`: logits (B, N) and the caches with P+1 positions."""
+    """Names of the outputs of `decode_step`: logits (B, N) or (B, C), and the caches with P+1 positions."""
     return ["logits", *(f"new_{name}_{layer}" for layer in layers(shapes, "self_attn") for name in ("keys", "values"))]
 
 

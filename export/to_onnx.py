@@ -36,6 +36,7 @@ def to_onnx(
     max_target: int,
     search: Search,
     precision: str = "fp32",
+    shortlisted: bool = False,
 ) -> dict[str, Graph]:
     """Export a model's graphs with dynamic batch, source and past lengths.
 
@@ -46,6 +47,9 @@ def to_onnx(
         max_target: Most target tokens of a sentence.
         search: Special tokens of the greedy search.
         precision: fp32, int8 or int8-block, see `tprune.export.quantize`.
+        shortlisted: Compute logits of given candidates only. Their weights stay in fp32, also in int8: gathered
+            once a sentence, these are as fast as gathered int8 ones (benchmarks/results/experiments.md), exact, and
+            mostly in the file anyway, as the embedding.
 
     Returns:
         The graphs by name.
@@ -54,33 +58,40 @@ def to_onnx(
         ExportError: The model cannot be traced, or a graph is not valid.
     """
     model = graphs.prepared(model)
-    encode, step = graphs.Encode(model, padded=True), graphs.DecodeStep(model, padded=True)
-    shapes = step.shapes
+    encode = graphs.Encode(model, padded=True, shortlisted=shortlisted)
+    step = graphs.DecodeStep(model, padded=True, shortlisted=shortlisted)
+    shapes, output = step.shapes, step.output
     batch = Dim("batch", min=1)
     source = Dim("source", min=1, max=max(max_source, graphs.SHORTEST))
     past = Dim("past", min=0, max=max(max_target, graphs.SHORTEST) - 1)
     caches = [{0: batch, 2: past}] * len(graphs.past_names(shapes))
     cross = [{0: batch, 2: source}] * len(graphs.cross_names(shapes))
     sentence = {0: batch, 1: source}
+    count = Dim("count", min=2, max=graphs.size_of(model))
+    candidates = [{0: count}] if shortlisted else []
+    gathered = [{1: count}, {0: count}][: len(output)]
     found = {
         graphs.ENCODE: Graph(
             file=f"{graphs.ENCODE}.onnx",
-            inputs=graphs.encode_inputs(padded=True),
-            outputs=graphs.cross_names(shapes),
+            inputs=graphs.encode_inputs(padded=True, shortlisted=shortlisted),
+            outputs=[*graphs.cross_names(shapes), *output],
         ),
         graphs.DECODE_STEP: Graph(
             file=f"{graphs.DECODE_STEP}.onnx",
-            inputs=graphs.step_inputs(shapes, padded=True),
+            inputs=graphs.step_inputs(shapes, padded=True, output=output),
             outputs=graphs.step_outputs(shapes),
         ),
-        graphs.TRANSLATE: Graph(file=f"{graphs.TRANSLATE}.onnx", inputs=loop.INPUTS, outputs=(loop.OUTPUT,)),
+        graphs.TRANSLATE: Graph(
+            file=f"{graphs.TRANSLATE}.onnx",
+            inputs=[*graphs.encode_inputs(padded=True, shortlisted=shortlisted), loop.LIMITS],
+            outputs=(loop.OUTPUT,),
+        ),
     }
     with TemporaryDirectory(dir=folder) as parts:
         traced = Path(parts)
-        _trace(encode, encode.example(batch=2), [sentence] * 2, found[graphs.ENCODE], traced)
-        _trace(
-            step, step.example(batch=2), [{0: batch}, {}, sentence, *caches, *cross], found[graphs.DECODE_STEP], traced
-        )
+        _trace(encode, encode.example(batch=2), [sentence, sentence, *candidates], found[graphs.ENCODE], traced)
+        given = [{0: batch}, {}, sentence, *caches, *cross, *gathered]
+        _trace(step, step.example(batch=2), given, found[graphs.DECODE_STEP], traced)
         for name, form in QUANTIZED.get(precision, {}).items():
             form(traced / found[name].file)
         weights = Weights(folder / WEIGHTS)
@@ -92,7 +103,7 @@ def to_onnx(
         written[graphs.DECODE_STEP],
         shapes,
         search,
-        model.config.target_vocab_size or model.config.vocab_size,
+        graphs.size_of(model),
     )
     _write({found[name].file: proto for name, proto in written.items()}, folder)
     return found

@@ -9,6 +9,7 @@ import torch
 
 from tprune.errors import ExportError
 from tprune.export.description import Bundle
+from tprune.export.shortlist import Restricted, Shortlist
 from tprune.model.decode import greedy, greedy_by_steps
 from tprune.model.engine import Engine, GreedyEngine, Ids, Logits
 from tprune.model.search import Search
@@ -21,7 +22,11 @@ SPARE_STEPS = 8  # decoded beyond the source's length, where translations mostly
 
 
 def verify(
-    model: TPruneForConditionalGeneration, engine: Engine, bundle: Bundle, sentences: Sequence[Sequence[int]]
+    model: TPruneForConditionalGeneration,
+    engine: Engine,
+    bundle: Bundle,
+    sentences: Sequence[Sequence[int]],
+    shortlist: Shortlist | None = None,
 ) -> dict[str, Any]:
     """Decode with the engine step by step, and the same tokens with the model in one pass without a cache.
 
@@ -35,6 +40,7 @@ def verify(
         engine: The bundle's engine.
         bundle: Its limits, special tokens and precision.
         sentences: Source ids, none longer than the limit.
+        shortlist: What is in the bundle; the model is then held to the same candidates.
 
     Returns:
         A report: sentences, tokens, largest and relative root mean square difference of the logits, tokens and
@@ -44,6 +50,7 @@ def verify(
         ExportError: Logits differ by more than TOLERANCE (int8: ROUNDING), or tokens or translations differ.
     """
     exact, search = bundle.precision == "fp32", Search(**bundle.search)
+    reference: Engine = TorchEngine(model) if shortlist is None else Restricted(TorchEngine(model), shortlist)
     tokens, different, translations, ties, worst = 0, 0, 0, 0, np.float32(0)
     errors, spread = 0.0, 0.0
     for index, sentence in enumerate(sentences):
@@ -51,6 +58,9 @@ def verify(
         source = np.array([sentence])
         fed, got = _greedy(engine, source, search.start, steps)
         wanted = _reference(model, source, fed)
+        if shortlist is not None:
+            candidates = shortlist.candidates(source)
+            got, wanted = got[:, candidates], wanted[:, candidates]
         worst = np.maximum(worst, np.abs(got - wanted).max())  # keeps a NaN
         errors, spread = errors + float(np.square(got - wanted).mean()), spread + float(wanted.var())
         short = wanted.max(1) - wanted[np.arange(steps), got.argmax(1)]  # of the best token, by the one chosen
@@ -59,7 +69,7 @@ def verify(
         if not exact and not isinstance(engine, GreedyEngine):
             continue  # its search is its steps
         found = greedy(engine, source, ones, search)[0]
-        stepping: Engine = TorchEngine(model) if exact else engine
+        stepping = reference if exact else engine
         expected = greedy_by_steps(stepping, source, ones, search)[0]
         if found != expected:
             gap = _gap(stepping, source, found, expected, search)

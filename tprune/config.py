@@ -142,6 +142,19 @@ class Target(Section):
     """Widths are rounded to multiples of this."""
 
 
+class Shortlist(Section):
+    """Candidates of the output projection, by source token."""
+
+    first: Annotated[int, Field(ge=0)] = 100
+    """The most frequent target tokens, candidates of every sentence."""
+    best: Annotated[int, Field(ge=0)] = 50
+    """Most translations of one source token."""
+    threshold: Share = 0.003
+    """Smallest p(target token | source token) of a translation."""
+    iterations: Positive = 5
+    """Of expectation maximization."""
+
+
 class Export(Section):
     """Bundles to write."""
 
@@ -188,6 +201,7 @@ class Config(Section):
     shs: Shs = Shs()
     targets: tuple[Target, ...] = (Target(name="half"),)
     recover: Learn = Learn(steps=1000, learning_rate=5e-4, schedule="linear", warmup=50, distill=0.5)
+    shortlist: Shortlist = Shortlist()
     export: Export = Export()
     bench: Bench = Bench()
 

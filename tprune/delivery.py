@@ -6,30 +6,68 @@ from typing import Any
 
 from tprune import artifact
 from tprune.artifact import Artifact
-from tprune.config import Bench, Export, resolved
+from tprune.config import Bench, Export, Shortlist, resolved
 from tprune.stages import Stage, stage
 
 Entry = tuple[str, str, str]
 """Engine, precision and model name."""
 
 
-def bundle(out: Path, model: Artifact, engine: str, precision: str, text: Artifact | None, settings: Export) -> Stage:
+def shortlist(out: Path, text: Artifact, settings: Shortlist) -> Stage:
+    """Candidates of the output projection by source token, and how much of the validation text they cover."""
+
+    def make(partial_out: Path) -> None:
+        from dataclasses import asdict
+
+        from tprune.export import shortlist as room
+        from tprune.text.corpus import open_corpus
+
+        opened = open_corpus(text)
+        learned = room.learn(opened, settings)
+        room.save(learned, partial_out / room.FILE)
+        covered = room.coverage(learned, opened.split(opened.valid), opened.tokenizer.eos_id)
+        artifact.write_json(partial_out / room.COVERAGE, asdict(covered))
+
+    return stage("shortlist", "shortlist", out, resolved(settings), {"corpus": text}, make)
+
+
+def bundle(
+    out: Path,
+    model: Artifact,
+    engine: str,
+    precision: str,
+    text: Artifact | None,
+    settings: Export,
+    shortlist: Artifact | None = None,
+) -> Stage:
     """The directory that goes to the phone."""
     from tprune.export import bundle as room
 
-    config = room.inputs(engine, precision, settings)
+    config = room.inputs(engine, precision, settings, shortlisted=shortlist is not None)
 
     def make(force: bool) -> Artifact:
+        from tprune.export import shortlist as shortlists
         from tprune.text.corpus import open_corpus
+        from tprune.text.vocab import Tokenizer
 
+        if shortlist is not None:
+            shortlists.check_words(shortlist.path / shortlists.FILE, Tokenizer.load(model.path))
         out.parent.mkdir(parents=True, exist_ok=True)
         valid = open_corpus(text).split("valid") if text else ()
         sentences = [valid[index][0].tolist() for index in range(len(valid))] or None
-        return room.export(model.path, out, engine, settings, precision=precision, sentences=sentences, force=force)
+        return room.export(
+            model.path,
+            out,
+            engine,
+            settings,
+            precision=precision,
+            sentences=sentences,
+            shortlist=shortlist,
+            force=force,
+        )
 
-    return Stage(
-        f"export {engine} {precision} {out.name}", out, artifact.fingerprint("bundle", config, {"model": model}), make
-    )
+    parents = {"model": model} if shortlist is None else {"model": model, "shortlist": shortlist}
+    return Stage(f"export {engine} {precision} {out.name}", out, artifact.fingerprint("bundle", config, parents), make)
 
 
 def bench(out: Path, experiment: str, entries: Mapping[Entry, Artifact], text: Artifact, settings: Bench) -> Stage:

@@ -146,12 +146,30 @@ def recover(
     done(made.path)
 
 
+def shortlist(
+    corpus: Folder, out: Out, recipe: Recipe = None, overrides: Overrides = None, force: Force = False
+) -> None:
+    """Learn the target tokens worth computing for each source token, for `export --shortlist`."""
+    from tprune import artifact, delivery
+    from tprune.export.shortlist import COVERAGE
+
+    text = artifact.read(corpus, "corpus")
+    made = delivery.shortlist(out, text, _settings(recipe, overrides).shortlist).make(force)
+    found = artifact.read_json(made.path / COVERAGE)
+    typer.echo(
+        f"of the validation text: {found['tokens']:.1%} of the target tokens and {found['sentences']:.1%} of the "
+        f"sentences covered by {found['candidates']:.0f} candidates a sentence"
+    )
+    done(made.path)
+
+
 def export(
     model: Folder,
     out: Out,
     engine: Annotated[str, typer.Option(help="onnxruntime or executorch.")] = "onnxruntime",
     precision: Annotated[str, typer.Option(help="fp32, int8 or, for ONNX Runtime, int8-block.")] = "fp32",
     corpus: Annotated[Path | None, typer.Option(help="Its validation sentences are used for the parity check.")] = None,
+    shortlist: Annotated[Path | None, typer.Option(help="Compute the logits of its candidates only.")] = None,
     recipe: Recipe = None,
     overrides: Overrides = None,
     force: Force = False,
@@ -160,7 +178,8 @@ def export(
     from tprune import artifact, delivery
 
     chosen, text = _settings(recipe, overrides).export, _maybe(corpus, "corpus")
-    done(delivery.bundle(out, artifact.read(model, "model"), engine, precision, text, chosen).make(force).path)
+    few = _maybe(shortlist, "shortlist")
+    done(delivery.bundle(out, artifact.read(model, "model"), engine, precision, text, chosen, few).make(force).path)
 
 
 def bench(
@@ -229,4 +248,4 @@ def _logs(out: Path) -> Path:
     return out.with_name(out.name + ".logs")
 
 
-VERBS = (corpus, train, analyze, sparsify, prune, recover, export, bench)
+VERBS = (corpus, train, analyze, sparsify, prune, recover, shortlist, export, bench)

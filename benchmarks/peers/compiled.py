@@ -16,9 +16,10 @@ from tprune.benchmarks.peers.peer import Peer, Translate
 from tprune.export.silence import silence
 from tprune.model import checkpoint
 from tprune.model.decode import one_by_one
-from tprune.model.engine import Ids, Logits, State, TorchEngine
+from tprune.model.engine import Ids, Logits
 from tprune.model.layers import KeysValues
 from tprune.model.search import Search
+from tprune.model.torch_engine import State, TorchEngine
 from tprune.model.transformer import TPruneForConditionalGeneration
 
 COMPILERS = ("g++", "clang++", "c++")

@@ -6,8 +6,9 @@ import torch
 
 from tests.model.random_models import EOS, generated, ours, padded, sentences
 from tprune.benchmarks.beam_identity import compare, score
-from tprune.model.engine import Ids, Logits, State, TorchEngine
+from tprune.model.engine import Ids, Logits
 from tprune.model.search import Search
+from tprune.model.torch_engine import State, TorchEngine
 
 KEY = ("pytorch", "fp32")
 
