@@ -50,6 +50,15 @@ def engine_tables(rows: Iterable[Row]) -> list[Table]:
     )
 
 
+def peer_tables(rows: Iterable[Row]) -> list[Table]:
+    """One table for each comparison of engines and machine: time as a share of the peer's, and over the floor."""
+    return _tables(
+        rows,
+        lambda row: f"{row.experiment}, {machine(row.environment)}",
+        ("Engine", "Size", "p50", "Time", "Time / floor"),
+    )
+
+
 def measured_table(rows: Iterable[Row]) -> Table:
     """What was measured where: engines, versions, machines, samples, and what is not valid."""
     groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
@@ -145,6 +154,22 @@ def speedup(row: Row) -> str:
     return f"{row.speedup:.2f}x{interval}{'' if row.valid.ok else f' {DOUBTFUL}'}"
 
 
+def share(row: Row) -> str:
+    """Time as a share of the baseline's, with its 95 % interval."""
+    if row.speedup is None or not timed(row) or row.baseline is None:
+        return DASH
+    interval = ""
+    if row.speedup_lower is not None and row.speedup_upper is not None:
+        interval = f" ({1 / row.speedup_upper:.2f}–{1 / row.speedup_lower:.2f})"
+    return f"{1 / row.speedup:.2f}{interval} of {row.baseline}{'' if row.valid.ok else f' {DOUBTFUL}'}"
+
+
+def over_floor(row: Row) -> str:
+    """Time over the least that this machine can take, see `tprune.benchmarks.floor`."""
+    least = (row.model_extra or {}).get("floor_ms")
+    return f"{row.latency_ms.p50 / least:.2f}" if row.latency_ms and timed(row) and least else DASH
+
+
 def milliseconds(row: Row, name: str) -> str:
     """A percentile of the latency, `p50` or `p90`."""
     return f"{getattr(row.latency_ms, name):.1f} ms" if row.latency_ms and timed(row) else DASH
@@ -196,6 +221,8 @@ _COLUMNS: Mapping[str, tuple[bool, Callable[[Row], str]]] = {
     "p50": (True, lambda row: milliseconds(row, "p50")),
     "p90": (True, lambda row: milliseconds(row, "p90")),
     "Speedup": (True, speedup),
+    "Time": (True, share),
+    "Time / floor": (True, over_floor),
     "BLEU": (True, lambda row: number(row.bleu, ".2f")),
     "chrF": (True, lambda row: number(row.chrf, ".1f")),
     "BLEU loss": (True, loss),

@@ -64,7 +64,7 @@ def report(
         update_readme(into, folder)
         verbs.done(into)
     elif readme:
-        typer.echo(readme_tables(folder))
+        typer.echo("\n\n".join(readme_tables(folder).values()))
     else:
         verbs.print_rows(folder)
         if (source / "report" / "index.html").is_file():

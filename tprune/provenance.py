@@ -1,5 +1,6 @@
 """Where a result comes from: version, commit, command."""
 
+import re
 import subprocess
 import sys
 from functools import cache
@@ -7,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tprune import __version__
+
+ABSOLUTE = re.compile(r"(?:^|(?<==))/(?:[^/]+/)*")
+"""Folders of an absolute path, as an argument or behind the = of a setting."""
 
 
 @cache
@@ -29,5 +33,9 @@ def git_state() -> dict[str, Any]:
 
 
 def made_by() -> dict[str, Any]:
-    """Version, commit and command, as recorded in manifests and result rows."""
-    return {"tprune": __version__, **git_state(), "command": [Path(sys.argv[0]).name, *sys.argv[1:]]}
+    """Version, commit and command, as recorded in manifests and result rows.
+
+    Of absolute paths only the last part is recorded: the rest is this machine's own, and results are published.
+    """
+    arguments = [ABSOLUTE.sub("…/", argument) for argument in sys.argv[1:]]
+    return {"tprune": __version__, **git_state(), "command": [Path(sys.argv[0]).name, *arguments]}

@@ -27,9 +27,8 @@ def results(tmp_path: Path) -> Path:
 
 
 def test_readme_tables_by_test_set_engine_and_machine(results: Path) -> None:
-    assert (
-        readme_tables(results)
-        == """\
+    assert readme_tables(results) == {
+        "results": """\
 **multi30k-ende test.2016, onnxruntime 1.31.1, host (x86): Xeon 8370C**
 
 | Plan | Precision | Threads | Search | Parameters | Size | p50 | Speedup | BLEU | BLEU loss |
@@ -45,6 +44,25 @@ def test_readme_tables_by_test_set_engine_and_machine(results: Path) -> None:
 | half-2 | fp32 | 1 | greedy | 5.00 M | 36.00 MB | 10.0 ms | 2.00x (1.94–2.06) † | 36.48 | 4.0 % (≤ 4.6 %) |
 
 † half-2, onnxruntime fp32, 1 thread, greedy: device was hot"""
+    }
+
+
+def test_engines_are_compared_with_their_peer_and_the_floor(results: Path) -> None:
+    shared = {"experiment": "decode-base", "speedup": None, "baseline": None}
+    peer = row(**shared, engine="ctranslate2", engine_version="4.8.5", floor_ms=16.0)
+    times = {"baseline": "ctranslate2", "speedup": 1.6, "speedup_lower": 1.5, "speedup_upper": 1.7}
+    ours = row(**(shared | times), floor_ms=8.0)
+    (results / "decode").mkdir()
+    record.write(results / "decode" / "base.json", [peer, ours])
+    assert (
+        readme_tables(results)["decode"]
+        == """\
+**decode-base, host (x86): Xeon 8370C**
+
+| Engine | Size | p50 | Time | Time / floor |
+| --- | ---: | ---: | ---: | ---: |
+| ctranslate2 fp32, 1 thread, greedy | 36.00 MB | 20.0 ms | – | 1.25 |
+| onnxruntime fp32, 1 thread, greedy | 36.00 MB | 20.0 ms | 0.62 (0.59–0.67) of ctranslate2 | 2.50 |"""
     )
 
 
@@ -102,7 +120,7 @@ def test_update_readme_replaces_only_what_is_between_the_markers(tmp_path: Path,
     readme.write_text(README, encoding="utf-8")
     assert update_readme(readme, results)
     text = readme.read_text(encoding="utf-8")
-    assert text == f"# tprune\n\n<!-- results -->\n\n{readme_tables(results)}\n\n<!-- /results -->\n\nmore\n"
+    assert text == f"# tprune\n\n<!-- results -->\n\n{readme_tables(results)['results']}\n\n<!-- /results -->\n\nmore\n"
     assert not update_readme(readme, results)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,6 +12,7 @@ from tprune import artifact
 from tprune.config import Export
 from tprune.export.bundle import export
 from tprune.model import checkpoint
+from tprune.model.engine import Ids
 from tprune.model.shape import TPruneConfig
 from tprune.model.transformer import TPruneForConditionalGeneration
 
@@ -67,6 +69,13 @@ def build(name: str) -> TPruneForConditionalGeneration:
                 parameter.add_(0.1 * torch.randn_like(parameter))
     model.eval()
     return model
+
+
+def batch(lengths: list[int]) -> tuple[Ids, Ids]:
+    """Random source ids and mask for sentences of these lengths."""
+    source = np.random.randint(2, 40, (len(lengths), max(lengths)))
+    mask = (np.arange(max(lengths)) < np.array(lengths)[:, None]).astype(np.int64)
+    return source, mask
 
 
 @pytest.fixture(scope="session")

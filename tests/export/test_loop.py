@@ -4,23 +4,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import onnxruntime
 import pytest
 
-from tests.export.conftest import MODELS, Bundles, build
+from tests.export.conftest import MODELS, Bundles, batch, build
 from tprune.export import description, graphs, loop
 from tprune.export.runtime import open_bundle
 from tprune.model.decode import greedy, greedy_by_steps, length_limits
 from tprune.model.search import Search
 from tprune.model.torch_engine import TorchEngine
-
-
-def batch(lengths: list[int]) -> tuple[Any, Any]:
-    source = np.random.randint(2, 40, (len(lengths), max(lengths)))
-    mask = (np.arange(max(lengths)) < np.array(lengths)[:, None]).astype(np.int64)
-    return source, mask
 
 
 @pytest.mark.parametrize("name", MODELS)
