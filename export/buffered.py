@@ -6,7 +6,6 @@ One sentence at a time: a program has one set of buffers.
 Shapes: S source length, H heads, W width of a head, T most target tokens, N vocabulary.
 """
 
-from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 from typing import Any
@@ -16,19 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tprune.export import graphs
-from tprune.export.silence import silence
 from tprune.model.layers import Attention
 from tprune.model.transformer import TPruneForConditionalGeneration
-
-
-def register() -> None:
-    """Make the operators known to torch and to ExecuTorch's runtime.
-
-    Raises:
-        ImportError: This build of ExecuTorch comes without the LLM extension.
-    """
-    with silence():
-        from executorch.extension.llm.custom_ops import custom_ops  # noqa: F401  importing it registers them
 
 
 class BufferedStep(nn.Module):
@@ -99,15 +87,6 @@ def equal_widths(model: TPruneForConditionalGeneration) -> TPruneForConditionalG
                 _widen(attention, max(attention.qk, attention.v))
                 shape[kind] = {**shape[kind], "qk": attention.qk, "v": attention.v}
     return copied
-
-
-def equal_shapes(shapes: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The decoder's shape by layer after `equal_widths`."""
-    found: list[Mapping[str, Any]] = []
-    for shape in shapes:
-        widths = {kind: max(shape[kind]["qk"], shape[kind]["v"]) for kind in ("self_attn", "cross_attn")}
-        found.append({**shape, **{kind: {**shape[kind], "qk": width, "v": width} for kind, width in widths.items()}})
-    return found
 
 
 def _widen(attention: Attention, width: int) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tprune.errors import InputError
-from tprune.export import buffered, graphs
+from tprune.export import extension, tensors
 from tprune.export.description import Bundle
 from tprune.export.refusals import not_installed, unreadable
 from tprune.export.silence import silence
@@ -65,14 +65,14 @@ class ExecuTorchEngine:
         import torch
 
         self.bundle.check_source(source)
-        shapes = buffered.equal_shapes(self.bundle.decoder_shapes)
-        empty = [torch.zeros(shape) for shape in graphs.cache_shapes(shapes, "self_attn", 1, 0)]
+        shapes = tensors.equal_shapes(self.bundle.decoder_shapes)
+        empty = [torch.zeros(shape) for shape in tensors.cache_shapes(shapes, "self_attn", 1, 0)]
         rows = []
         for index, (ids, attend) in enumerate(zip(source, mask, strict=True)):
             tokens = torch.from_numpy(ids[attend == 1])[None]  # padding is cut off
             if not tokens.numel():
                 raise InputError("sentence without tokens", where=f"row {index}", fix="drop it before translating")
-            rows.append(Row(self._run(graphs.ENCODE, [tokens]), empty))
+            rows.append(Row(self._run(tensors.ENCODE, [tokens]), empty))
         return rows
 
     def step(self, tokens: Ids, state: list[Row]) -> tuple[Logits, list[Row]]:
@@ -87,7 +87,7 @@ class ExecuTorchEngine:
         found, after = [], []
         for token, row in zip(tokens, state, strict=True):
             inputs = [torch.tensor([int(token)]), torch.tensor([row.length]), *row.past, *row.cross]
-            logits, *past = self._run(graphs.DECODE_STEP, inputs)
+            logits, *past = self._run(tensors.DECODE_STEP, inputs)
             found.append(logits.numpy())
             after.append(Row(row.cross, past, row.length + 1))
         return np.concatenate(found), after
@@ -102,9 +102,17 @@ class ExecuTorchEngine:
         Raises:
             InputError: An over-long or empty sentence, or a token id out of range.
         """
-        engine: Engine = _Buffered(self) if self._has_operators else self
         rows = zip(source, mask, strict=True)
-        return [greedy_by_steps(engine, ids[None], attend[None], search)[0] for ids, attend in rows]
+        return [greedy_by_steps(self.buffered, ids[None], attend[None], search)[0] for ids, attend in rows]
+
+    @cached_property
+    def buffered(self) -> Engine:
+        """The engine over `buffered_step`, one sentence at a time; itself where the runtime lacks the operators."""
+        try:
+            extension.register()
+        except ImportError:
+            return self
+        return _Buffered(self)
 
     def _run(self, method: str, inputs: list[Any], clone: bool = True) -> list[Any]:
         # Inputs are handed over at every call and outputs cloned: the planned memory is overwritten by each run.
@@ -116,24 +124,16 @@ class ExecuTorchEngine:
         outputs: list[Any] = self._methods[method].call(inputs, clone_outputs=clone)
         return outputs
 
-    @cached_property
-    def _has_operators(self) -> bool:
-        try:
-            buffered.register()
-        except ImportError:
-            return False
-        return graphs.BUFFERED_STEP in self.bundle.graphs
-
     def _reload(self) -> None:
         """Load the program for the number of threads; its methods when they are first called."""
-        path = self.bundle.path / self.bundle.graphs[graphs.ENCODE].file
+        path = self.bundle.path / self.bundle.graphs[tensors.ENCODE].file
         with silence():
             if self._runtime._threadpool_get_thread_count() != self.threads:
                 self._runtime._unsafe_reset_threadpool(self.threads)
                 ExecuTorchEngine._pool += 1
             try:
                 self._program, self._methods = self._runtime._load_program(str(path)), {}
-                self._methods[graphs.ENCODE] = self._program.load_method(graphs.ENCODE)
+                self._methods[tensors.ENCODE] = self._program.load_method(tensors.ENCODE)
             except RuntimeError as error:
                 raise unreadable(path, error) from None
         self._loaded_pool = ExecuTorchEngine._pool
@@ -154,7 +154,7 @@ class _Buffered:
 
         self.engine.bundle.check_step(tokens, state.length)
         inputs = [torch.from_numpy(tokens), torch.tensor([state.length]), *state.cross]
-        (logits,) = self.engine._run(graphs.BUFFERED_STEP, inputs, clone=False)  # read before the next call
+        (logits,) = self.engine._run(tensors.BUFFERED_STEP, inputs, clone=False)  # read before the next call
         return logits.numpy(), replace(state, length=state.length + 1)
 
     def reorder(self, state: Row, rows: Ids) -> Row:

@@ -3,9 +3,9 @@
 ExecuTorch's own profile (ETDump) has to be compiled in, and the published packages are built without it. So
 every kind of operator is measured by repetition: in a copy of the program each of its calls is written
 REPEATS times more, with the same arguments, and the time that the copy takes longer is the calls' own. A call
-computes its output from its inputs and so can be repeated; what it reads has just been used, as it
-has in the program itself. That does not hold for a delegate with its megabytes of weights: delegates get
-what is left of the time.
+computes its output from its inputs, or writes the same into a cache again, and so can be repeated; what it reads
+has just been used, as it has in the program itself. That does not hold for a delegate with its megabytes of
+weights: delegates get what is left of the time.
 """
 
 import statistics
@@ -26,6 +26,7 @@ from tprune.export.engine_et import ExecuTorchEngine
 from tprune.export.explain import Operator, Part, example, steps
 from tprune.export.refusals import unreadable
 from tprune.export.silence import silence
+from tprune.model.engine import Engine
 
 REPEATS = 20
 ROUNDS = 9  # of the program and its copy, in turn
@@ -141,10 +142,10 @@ def _encode_us(engine: ExecuTorchEngine) -> float:
     return (perf_counter() - start) * 1e6
 
 
-def _step_us(engine: ExecuTorchEngine) -> float:
+def _step_us(engine: Engine, bundle: Bundle) -> float:
     """Mean of the steps of one sentence."""
-    source, tokens = example(engine.bundle), np.array([int(engine.bundle.search["start"])])
-    state, count = engine.encode(source, np.ones_like(source)), steps(engine.bundle)
+    source, tokens = example(bundle), np.array([int(bundle.search["start"])])
+    state, count = engine.encode(source, np.ones_like(source)), steps(bundle)
     start = perf_counter()
     for _ in range(count):
         _, state = engine.step(tokens, state)
@@ -175,5 +176,6 @@ def _name(plan: Any, call: Any) -> str:
 
 METHODS: dict[str, Callable[[ExecuTorchEngine], float]] = {
     tensors.ENCODE: _encode_us,
-    tensors.DECODE_STEP: _step_us,
+    tensors.DECODE_STEP: lambda engine: _step_us(engine, engine.bundle),
+    tensors.BUFFERED_STEP: lambda engine: _step_us(engine.buffered, engine.bundle),
 }

@@ -169,8 +169,12 @@ class DecodeStep(nn.Module):
             *mask,
             *_caches(self.shapes, "self_attn", batch, past),
             *_caches(self.shapes, "cross_attn", batch, source, self.heads_last),
-            *(part.detach() for part in _output_parts(self.model, torch.arange(FEW)) if self.output),
+            *self._output_example(),
         )
+
+    def _output_example(self) -> list[Tensor]:
+        # a quantized weight has no rows to take, and without a shortlist needs none
+        return [part.detach() for part in _output_parts(self.model, torch.arange(FEW))] if self.output else []
 
 
 def prepared(model: TPruneForConditionalGeneration) -> TPruneForConditionalGeneration:

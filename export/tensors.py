@@ -51,6 +51,15 @@ def cache_shapes(
     return found
 
 
+def equal_shapes(shapes: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The decoder's shape by layer after `tprune.export.buffered.equal_widths`."""
+    found: list[Mapping[str, Any]] = []
+    for shape in shapes:
+        widths = {kind: max(shape[kind]["qk"], shape[kind]["v"]) for kind in ("self_attn", "cross_attn")}
+        found.append({**shape, **{kind: {**shape[kind], "qk": width, "v": width} for kind, width in widths.items()}})
+    return found
+
+
 def layers(shapes: Sequence[Mapping[str, Any]], kind: str) -> list[int]:
     """Decoder layers that have an attention of this kind, self_attn or cross_attn."""
     return [index for index, shape in enumerate(shapes) if shape[kind]["heads"]]

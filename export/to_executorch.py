@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from tprune.errors import ExportError
-from tprune.export import buffered, graphs
+from tprune.export import buffered, extension, graphs
 from tprune.export.attention import plain
 from tprune.export.buffered import BufferedStep
 from tprune.export.description import Graph
@@ -55,7 +55,7 @@ def to_executorch(
         from executorch.exir import ExecutorchBackendConfig, to_edge_transform_and_lower
         from executorch.exir.passes import MemoryPlanningPass
 
-    buffered.register()
+    extension.register()
     model = graphs.prepared(buffered.equal_widths(model))
     partitioners = [XnnpackPartitioner()]
     if precision == "int8":

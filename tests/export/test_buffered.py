@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from tests.export.conftest import DECODER, Bundles, batch, build
-from tprune.export import buffered, graphs
+from tprune.export import buffered, extension, graphs, tensors
 from tprune.export.attention import cached_attention
 from tprune.export.engine_et import ExecuTorchEngine
 from tprune.export.runtime import open_bundle
@@ -20,12 +20,12 @@ def test_equal_widths_are_the_same_function(name: str) -> None:
     with torch.no_grad():
         wanted, got = (each(ids, decoder_input_ids=ids, use_cache=False).logits for each in (model, wide))
     assert torch.allclose(got, wanted, atol=1e-5)
-    assert graphs.shapes_of(wide) == buffered.equal_shapes(graphs.shapes_of(model))
+    assert graphs.shapes_of(wide) == tensors.equal_shapes(graphs.shapes_of(model))
     assert graphs.shapes_of(model) != graphs.shapes_of(wide)  # the model itself is left alone
 
 
 def test_equal_shapes_leave_out_what_was_pruned() -> None:
-    first, second = buffered.equal_shapes(DECODER)
+    first, second = tensors.equal_shapes(DECODER)
     assert (first["cross_attn"]["qk"], first["cross_attn"]["v"]) == (7, 7)
     assert first["self_attn"]["heads"] == second["cross_attn"]["heads"] == 0
     assert (second["self_attn"]["qk"], second["self_attn"]["v"]) == (6, 6)
@@ -34,7 +34,7 @@ def test_equal_shapes_leave_out_what_was_pruned() -> None:
 @pytest.mark.parametrize("name", ["pre", "post"])
 def test_the_buffers_hold_one_sentence_after_the_other(name: str) -> None:
     """Against one pass without a cache; the second sentence finds the buffers full of the first."""
-    buffered.register()
+    extension.register()
     model = build(name)
     ready = graphs.prepared(buffered.equal_widths(model))
     encode, step = graphs.Encode(ready, padded=False, heads_last=True), buffered.BufferedStep(ready, 9)
@@ -54,7 +54,7 @@ def test_executorch_searches_in_its_buffers(bundles: Bundles, name: str, monkeyp
     search = Search.of(build(name), limit=12)
     wanted = greedy_by_steps(TorchEngine(build(name)), source, mask, search)
     assert greedy(open_bundle(path, 1), source, mask, search) == wanted
-    monkeypatch.setattr(buffered, "register", _missing)  # a runtime without the LLM extension goes step by step
+    monkeypatch.setattr(extension, "register", _missing)  # a runtime without the LLM extension goes step by step
     plain = open_bundle(path, 1)
     assert isinstance(plain, ExecuTorchEngine)
     assert greedy(plain, source, mask, search) == wanted

@@ -198,7 +198,7 @@ def test_an_executorch_bundle_is_explained(bundles: Bundles) -> None:
     path = bundles("post", "executorch")
     program = deserialize_pte_binary((path / "model.pte").read_bytes()).program
     parts = explain(path)
-    assert [part.name for part in parts] == [tensors.ENCODE, tensors.DECODE_STEP]
+    assert [part.name for part in parts] == [tensors.ENCODE, tensors.DECODE_STEP, tensors.BUFFERED_STEP]
     for part in parts:
         plan = next(plan for plan in program.execution_plan if plan.name == part.name)
         calls = [type(instruction.instr_args).__name__ for instruction in plan.chains[0].instructions]

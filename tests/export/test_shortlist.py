@@ -182,8 +182,10 @@ def test_the_weights_are_gathered_before_the_loop(shortlisted: tuple[str, Path])
     assert [value.name for value in graph.input] == list(said.graphs[graphs.TRANSLATE].inputs)
     (loop,) = (node for node in graph.node if node.op_type == "Loop")
     body = next(attribute.g for attribute in loop.attribute if attribute.name == "body")
-    before = [node for node in graph.node if node.op_type == "Gather" and "candidates" in node.input]
-    within = [node for node in body.node if node.op_type == "Gather" and "candidates" in node.input]
+    same = {node.output[0] for node in graph.node if node.op_type == "Reshape" and "candidates" in node.input}
+    indices = {"candidates", *same}
+    before = [node for node in graph.node if node.op_type == "Gather" and indices & set(node.input)]
+    within = [node for node in body.node if node.op_type == "Gather" and indices & set(node.input)]
     assert len(before) == (3 if said.target_vocabulary == 30 else 2)  # weight, banned tokens, and the bias if any
     assert [node.input[0] for node in within] == ["candidates"]  # from candidate to token
 
