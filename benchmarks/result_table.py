@@ -148,20 +148,15 @@ def speedup(row: Row) -> str:
     """Speedup with its 95 % interval, marked when the row is not valid."""
     if row.speedup is None or not timed(row):
         return DASH
-    interval = ""
-    if row.speedup_lower is not None and row.speedup_upper is not None:
-        interval = f" ({row.speedup_lower:.2f}–{row.speedup_upper:.2f})"
-    return f"{row.speedup:.2f}x{interval}{'' if row.valid.ok else f' {DOUBTFUL}'}"
+    return f"{row.speedup:.2f}x{_interval(row.speedup_lower, row.speedup_upper)}{_doubt(row)}"
 
 
 def share(row: Row) -> str:
     """Time as a share of the baseline's, with its 95 % interval."""
     if row.speedup is None or not timed(row) or row.baseline is None:
         return DASH
-    interval = ""
-    if row.speedup_lower is not None and row.speedup_upper is not None:
-        interval = f" ({1 / row.speedup_upper:.2f}–{1 / row.speedup_lower:.2f})"
-    return f"{1 / row.speedup:.2f}{interval} of {row.baseline}{'' if row.valid.ok else f' {DOUBTFUL}'}"
+    least, most = (None if bound is None else 1 / bound for bound in (row.speedup_upper, row.speedup_lower))
+    return f"{1 / row.speedup:.2f}{_interval(least, most)} of {row.baseline}{_doubt(row)}"
 
 
 def over_floor(row: Row) -> str:
@@ -178,6 +173,14 @@ def milliseconds(row: Row, name: str) -> str:
 def millions(count: int | None, unit: str) -> str:
     """A count of parameters or bytes in millions."""
     return DASH if count is None else f"{count / 1e6:.2f} {unit}"
+
+
+def _interval(lower: float | None, upper: float | None) -> str:
+    return "" if lower is None or upper is None else f" ({lower:.2f}–{upper:.2f})"
+
+
+def _doubt(row: Row) -> str:
+    return "" if row.valid.ok else f" {DOUBTFUL}"
 
 
 def _tables(rows: Iterable[Row], title: Callable[[Row], str], columns: Sequence[str]) -> list[Table]:

@@ -1,4 +1,4 @@
-"""Sentences per second of a test set in batches of like length, against CTranslate2 at the same precision, in turn.
+"""Sentences per second of a test set in batches of like length, against CTranslate2 in the same arithmetic, in turn.
 
 Run as `python -m tprune.benchmarks.throughput MODEL CORPUS OUT.json`.
 """
@@ -67,7 +67,7 @@ def measure(
             samples = latency.time_in_turn(opened, [sentences], rounds=rounds, seconds=seconds)
             times = {key: sample.milliseconds for key, sample in samples.items()}
             for one in contestants:
-                (found,), (expected,) = samples[one.key].outputs, samples[PEER, one.precision].outputs
+                (found,), (expected,) = samples[one.key].outputs, samples[PEER, one.arithmetic].outputs
                 speeds = 1000 * len(sentences) / times[one.key].flatten()
                 rows.append(
                     Row(
@@ -80,7 +80,7 @@ def measure(
                         sentences_per_second={"p50": float(np.median(speeds)), "samples": speeds.round(3).tolist()},
                         target_tokens=float(np.mean([len(ids) for ids in found])),
                         same_as_peer=float(np.mean([a == b for a, b in zip(found, expected, strict=True)])),
-                        **ratio_fields(times, one.key, (PEER, one.precision), PEER, least_samples=rounds),
+                        **ratio_fields(times, one.key, (PEER, one.arithmetic), PEER, least_samples=rounds),
                     )
                 )
     return rows

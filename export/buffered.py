@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tprune.export import graphs
+from tprune.export import graphs, tensors
 from tprune.model.layers import Attention
 from tprune.model.transformer import TPruneForConditionalGeneration
 
@@ -63,7 +63,7 @@ class BufferedStep(nn.Module):
 
     def example(self, source: int) -> tuple[Tensor, ...]:
         """Inputs to trace with."""
-        shapes = graphs.cache_shapes(graphs.shapes_of(self.model), "cross_attn", 1, source, heads_last=True)
+        shapes = tensors.cache_shapes(graphs.shapes_of(self.model), "cross_attn", 1, source, heads_last=True)
         return (torch.ones(1, dtype=torch.long), torch.tensor([3]), *(torch.zeros(shape) for shape in shapes))
 
 

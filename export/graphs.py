@@ -23,37 +23,12 @@ from torch import Tensor, nn
 from tprune.errors import ExportError
 from tprune.export.attention import cached_attention
 from tprune.export.tensors import (
-    BUFFERED_STEP,
-    DECODE_STEP,
-    ENCODE,
-    TRANSLATE,
     cache_shapes,
     cross_names,
-    encode_inputs,
-    past_names,
     step_inputs,
-    step_outputs,
 )
 from tprune.model.layers import Attention
 from tprune.model.transformer import TPruneForConditionalGeneration
-
-__all__ = [
-    "BUFFERED_STEP",
-    "DECODE_STEP",
-    "ENCODE",
-    "SHORTEST",
-    "TRANSLATE",
-    "DecodeStep",
-    "Encode",
-    "cache_shapes",
-    "cross_names",
-    "encode_inputs",
-    "past_names",
-    "prepared",
-    "shapes_of",
-    "step_inputs",
-    "step_outputs",
-]
 
 FEW = 7  # candidates to trace with: no other size of the examples
 SHORTEST = 8  # limit of lengths to trace for: the examples need room above 0 and 1, which are taken for constants

@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, compose, helper, numpy_helper
 
-from tprune.export import graphs
+from tprune.export import tensors
 from tprune.export.tensors import CANDIDATES
 from tprune.model.search import Search
 
@@ -45,7 +45,7 @@ def translate_graph(
     known = {weight.name: weight.SerializeToString() for weight in encode.graph.initializer}
     own = [weight for weight in step.graph.initializer if known.get(weight.name) != weight.SerializeToString()]
     step = _prefixed(step, {weight.name for weight in own})
-    past = graphs.past_names(shapes)
+    past = tensors.past_names(shapes)
     initializers = [*encode.graph.initializer, *(_renamed(weight) for weight in own)]
     constants = {
         "start": np.array(search.start),
@@ -76,7 +76,7 @@ def translate_graph(
         _node("Identity", ["limits"], ["first_ends"]),
         _node("ReduceMax", ["limits"], ["longest"], keepdims=0),
     ]
-    empty = graphs.cache_shapes(shapes, "self_attn", 1, 0)
+    empty = tensors.cache_shapes(shapes, "self_attn", 1, 0)
     for name, (_, *rest) in zip(past, empty, strict=True):
         constants[f"{name}/rest"] = np.array(rest)
         nodes += [
@@ -139,7 +139,7 @@ def _body(
     shortlisted: bool,
 ) -> onnx.GraphProto:
     """The loop's body; `ends` is the number of tokens after which a sentence is over."""
-    past = graphs.past_names(shapes)
+    past = tensors.past_names(shapes)
     nodes = [_node("Reshape", [BODY + "iteration", "ones"], [BODY + "position"]), *each]
     scores, best = BODY + "logits", BODY + "best"
     if search.banned:
@@ -173,7 +173,7 @@ def _body(
     ]
     booleans = TensorProto.BOOL
     declared = {value.name: value for value in (*step.graph.input, *step.graph.output)}
-    new = [BODY + name for name in graphs.step_outputs(shapes)[1:]]
+    new = [BODY + name for name in tensors.step_outputs(shapes)[1:]]
     return helper.make_graph(
         nodes,
         "step",

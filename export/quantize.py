@@ -7,7 +7,7 @@ at a sentence's length; norms and softmax, which need the range; and the embeddi
 `int8` means the same on every processor, to the last bit of its sums: activations unsigned, one scale a tensor, found
 at run time; weights signed, one scale an output column, in 7 bits. Two products of a full 8-bit weight overflow the
 16-bit sums of x86 processors without VNNI, so that a bundle would translate differently there than on a phone.
-Unsigned 8-bit weights would not, but x86 holds them in 16 bits: a step that reads its weights from memory took 1.6
+Unsigned 8-bit weights would not, but x86 holds them in 16 bits: a step that reads its weights from memory took 1.5
 times as long.
 
 `int8-block` gives every block of a column its own scale, for weights and activations: a closer and quicker form for a

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from tprune.errors import ExportError
-from tprune.export import buffered, extension, graphs
+from tprune.export import buffered, extension, graphs, tensors
 from tprune.export.attention import plain
 from tprune.export.buffered import BufferedStep
 from tprune.export.description import Graph
@@ -66,14 +66,14 @@ def to_executorch(
     shapes = step.shapes
     source = Dim("source", min=1, max=max(max_source, graphs.SHORTEST))
     past = Dim("past", min=0, max=max(max_target, graphs.SHORTEST) - 1)
-    cross = [{1: source}] * len(graphs.cross_names(shapes))
-    caches = [{2: past}] * len(graphs.past_names(shapes))
+    cross = [{1: source}] * len(tensors.cross_names(shapes))
+    caches = [{2: past}] * len(tensors.past_names(shapes))
     try:
         with silence():
             traced = {
-                graphs.ENCODE: _trace(encode, encode.example(batch=1), (({1: source},),)),
-                graphs.DECODE_STEP: _trace(step, step.example(batch=1), (({}, {}, *caches, *cross),)),
-                graphs.BUFFERED_STEP: _trace(greedy, greedy.example(source=3), ({}, {}, tuple(cross))),
+                tensors.ENCODE: _trace(encode, encode.example(batch=1), (({1: source},),)),
+                tensors.DECODE_STEP: _trace(step, step.example(batch=1), (({}, {}, *caches, *cross),)),
+                tensors.BUFFERED_STEP: _trace(greedy, greedy.example(source=3), ({}, {}, tuple(cross))),
             }
             program = to_edge_transform_and_lower(
                 traced, partitioner=dict.fromkeys(traced, partitioners)
@@ -88,13 +88,13 @@ def to_executorch(
         ) from error
     with (folder / FILE).open("wb") as file:
         program.write_to_file(file)
-    cross_names = graphs.cross_names(shapes)
+    cross_names = tensors.cross_names(shapes)
     return {
-        graphs.ENCODE: Graph(file=FILE, inputs=graphs.encode_inputs(padded=False), outputs=cross_names),
-        graphs.DECODE_STEP: Graph(
-            file=FILE, inputs=graphs.step_inputs(shapes, padded=False), outputs=graphs.step_outputs(shapes)
+        tensors.ENCODE: Graph(file=FILE, inputs=tensors.encode_inputs(padded=False), outputs=cross_names),
+        tensors.DECODE_STEP: Graph(
+            file=FILE, inputs=tensors.step_inputs(shapes, padded=False), outputs=tensors.step_outputs(shapes)
         ),
-        graphs.BUFFERED_STEP: Graph(file=FILE, inputs=("tokens", "position", *cross_names), outputs=("logits",)),
+        tensors.BUFFERED_STEP: Graph(file=FILE, inputs=("tokens", "position", *cross_names), outputs=("logits",)),
     }
 
 

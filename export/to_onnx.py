@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from tprune.errors import ExportError
-from tprune.export import graphs, loop
+from tprune.export import graphs, loop, tensors
 from tprune.export.description import Graph
 from tprune.export.fusion import fuse_residual_norms
 from tprune.export.quantize import quantize, quantize_blocks
@@ -64,43 +64,43 @@ def to_onnx(
     batch = Dim("batch", min=1)
     source = Dim("source", min=1, max=max(max_source, graphs.SHORTEST))
     past = Dim("past", min=0, max=max(max_target, graphs.SHORTEST) - 1)
-    caches = [{0: batch, 2: past}] * len(graphs.past_names(shapes))
-    cross = [{0: batch, 2: source}] * len(graphs.cross_names(shapes))
+    caches = [{0: batch, 2: past}] * len(tensors.past_names(shapes))
+    cross = [{0: batch, 2: source}] * len(tensors.cross_names(shapes))
     sentence = {0: batch, 1: source}
     count = Dim("count", min=2, max=graphs.size_of(model))
     candidates = [{0: count}] if shortlisted else []
     gathered = [{1: count}, {0: count}][: len(output)]
     found = {
-        graphs.ENCODE: Graph(
-            file=f"{graphs.ENCODE}.onnx",
-            inputs=graphs.encode_inputs(padded=True, shortlisted=shortlisted),
-            outputs=[*graphs.cross_names(shapes), *output],
+        tensors.ENCODE: Graph(
+            file=f"{tensors.ENCODE}.onnx",
+            inputs=tensors.encode_inputs(padded=True, shortlisted=shortlisted),
+            outputs=[*tensors.cross_names(shapes), *output],
         ),
-        graphs.DECODE_STEP: Graph(
-            file=f"{graphs.DECODE_STEP}.onnx",
-            inputs=graphs.step_inputs(shapes, padded=True, output=output),
-            outputs=graphs.step_outputs(shapes),
+        tensors.DECODE_STEP: Graph(
+            file=f"{tensors.DECODE_STEP}.onnx",
+            inputs=tensors.step_inputs(shapes, padded=True, output=output),
+            outputs=tensors.step_outputs(shapes),
         ),
-        graphs.TRANSLATE: Graph(
-            file=f"{graphs.TRANSLATE}.onnx",
-            inputs=[*graphs.encode_inputs(padded=True, shortlisted=shortlisted), loop.LIMITS],
+        tensors.TRANSLATE: Graph(
+            file=f"{tensors.TRANSLATE}.onnx",
+            inputs=[*tensors.encode_inputs(padded=True, shortlisted=shortlisted), loop.LIMITS],
             outputs=(loop.OUTPUT,),
         ),
     }
     with TemporaryDirectory(dir=folder) as parts:
         traced = Path(parts)
-        _trace(encode, encode.example(batch=2), [sentence, sentence, *candidates], found[graphs.ENCODE], traced)
+        _trace(encode, encode.example(batch=2), [sentence, sentence, *candidates], found[tensors.ENCODE], traced)
         given = [{0: batch}, {}, sentence, *caches, *cross, *gathered]
-        _trace(step, step.example(batch=2), given, found[graphs.DECODE_STEP], traced)
+        _trace(step, step.example(batch=2), given, found[tensors.DECODE_STEP], traced)
         for name, form in QUANTIZED.get(precision, {}).items():
             form(traced / found[name].file)
         weights = Weights(folder / WEIGHTS)
-        written = {name: weights.take(traced / found[name].file) for name in (graphs.ENCODE, graphs.DECODE_STEP)}
+        written = {name: weights.take(traced / found[name].file) for name in (tensors.ENCODE, tensors.DECODE_STEP)}
         for graph in written.values():
             fuse_residual_norms(graph)
-    written[graphs.TRANSLATE] = loop.translate_graph(
-        written[graphs.ENCODE],
-        written[graphs.DECODE_STEP],
+    written[tensors.TRANSLATE] = loop.translate_graph(
+        written[tensors.ENCODE],
+        written[tensors.DECODE_STEP],
         shapes,
         search,
         graphs.size_of(model),
@@ -179,6 +179,6 @@ def _refused(file: str, error: Exception) -> ExportError:
 
 
 QUANTIZED: Mapping[str, Mapping[str, Callable[[Path], None]]] = {
-    "int8": {graphs.ENCODE: quantize, graphs.DECODE_STEP: quantize},
-    "int8-block": {graphs.ENCODE: quantize, graphs.DECODE_STEP: quantize_blocks},
+    "int8": {tensors.ENCODE: quantize, tensors.DECODE_STEP: quantize},
+    "int8-block": {tensors.ENCODE: quantize, tensors.DECODE_STEP: quantize_blocks},
 }

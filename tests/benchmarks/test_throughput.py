@@ -34,18 +34,18 @@ def test_rows_of_a_throughput_run(model: Artifact) -> None:
     from tprune.benchmarks import throughput
 
     sentences = [np.random.randint(4, 60, np.random.randint(1, 12)).tolist() for _ in range(70)]
-    rows = throughput.measure("t", "random", "test", model, sentences, engines=["pytorch"], rounds=3, seconds=0)
+    rows = throughput.measure("t", "random", "test", model, sentences, rounds=3, seconds=0)
+    engines = {"pytorch": ("fp32",), "onnxruntime": ("fp32", "int8", "int8-block"), "ctranslate2": ("fp32", "int8")}
     assert [(row.engine, row.precision, row.threads) for row in rows] == [
-        (*key, threads)
-        for threads in (1, 2)
-        for key in (("pytorch", "fp32"), ("ctranslate2", "fp32"), ("ctranslate2", "int8"))
+        (engine, precision, threads) for threads in (1, 2) for engine in engines for precision in engines[engine]
     ]
     for row in rows:
         said = row.model_dump()
         assert said["sentences_per_second"]["p50"] == pytest.approx(np.median(said["sentences_per_second"]["samples"]))
         assert len(said["sentences_per_second"]["samples"]) == 3
         assert (row.speedup is None) == (row.engine == "ctranslate2")
-        assert said["same_as_peer"] == 1.0  # the same translations in batches of another make
+        if row.precision == "fp32":
+            assert said["same_as_peer"] == 1.0  # the same translations in batches of another make
         assert row.valid.reasons
         assert row.valid.reasons[0].endswith("s timed, at least 1 s wanted")  # three passes are enough, but too quick
 

@@ -58,7 +58,7 @@ def test_executorch_searches_in_its_buffers(bundles: Bundles, name: str, monkeyp
     plain = open_bundle(path, 1)
     assert isinstance(plain, ExecuTorchEngine)
     assert greedy(plain, source, mask, search) == wanted
-    assert graphs.BUFFERED_STEP not in plain._methods
+    assert tensors.BUFFERED_STEP not in plain._methods
 
 
 def _missing() -> None:

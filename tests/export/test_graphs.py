@@ -3,21 +3,21 @@ import torch
 
 from tests.export.conftest import DECODER, GONE, build
 from tprune.errors import ExportError
-from tprune.export import graphs
+from tprune.export import graphs, tensors
 
 
 def test_names_leave_out_what_was_pruned() -> None:
-    assert graphs.cross_names(DECODER) == ["cross_keys_0", "cross_values_0"]
-    assert graphs.past_names(DECODER) == ["past_keys_1", "past_values_1"]
+    assert tensors.cross_names(DECODER) == ["cross_keys_0", "cross_values_0"]
+    assert tensors.past_names(DECODER) == ["past_keys_1", "past_values_1"]
     rest = ["past_keys_1", "past_values_1", "cross_keys_0", "cross_values_0"]
-    assert graphs.step_inputs(DECODER, padded=True) == ["tokens", "position", "source_mask", *rest]
-    assert graphs.step_inputs(DECODER, padded=False) == ["tokens", "position", *rest]
-    assert graphs.step_outputs(DECODER) == ["logits", "new_keys_1", "new_values_1"]
+    assert tensors.step_inputs(DECODER, padded=True) == ["tokens", "position", "source_mask", *rest]
+    assert tensors.step_inputs(DECODER, padded=False) == ["tokens", "position", *rest]
+    assert tensors.step_outputs(DECODER) == ["logits", "new_keys_1", "new_values_1"]
 
 
 def test_cache_shapes_have_each_layers_own_widths() -> None:
-    assert graphs.cache_shapes(DECODER, "self_attn", 2, 0) == [(2, 1, 0, 6), (2, 1, 0, 2)]
-    assert graphs.cache_shapes(DECODER, "cross_attn", 1, 9) == [(1, 3, 9, 5), (1, 3, 9, 7)]
+    assert tensors.cache_shapes(DECODER, "self_attn", 2, 0) == [(2, 1, 0, 6), (2, 1, 0, 2)]
+    assert tensors.cache_shapes(DECODER, "cross_attn", 1, 9) == [(1, 3, 9, 5), (1, 3, 9, 7)]
 
 
 @pytest.mark.parametrize("name", ["pre", "post"])
@@ -28,7 +28,7 @@ def test_steps_give_the_logits_of_one_uncached_pass(name: str) -> None:
     source, tokens = torch.randint(0, 40, (2, 6)), torch.randint(0, 30, (2, 5))
     mask = torch.tensor([[1] * 6, [1] * 4 + [0] * 2])
     cross = encode(source, mask)
-    past = [torch.zeros(shape) for shape in graphs.cache_shapes(step.shapes, "self_attn", 2, 0)]
+    past = [torch.zeros(shape) for shape in tensors.cache_shapes(step.shapes, "self_attn", 2, 0)]
     found = []
     for position in range(5):
         now = tokens[:, position]

@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 
 from tests.export.conftest import MODELS, Bundles, batch, build
-from tprune.export import description, graphs, loop
+from tprune.export import description, loop, tensors
 from tprune.export.runtime import open_bundle
 from tprune.model.decode import greedy, greedy_by_steps, length_limits
 from tprune.model.search import Search
@@ -46,7 +46,7 @@ def test_it_bans_and_forces_what_the_settings_say(
     path, model = bundles(name, "onnxruntime"), build(name)
     said = description.read(path)
     search = replace(Search(**said.search), **changes)
-    encode, step = (onnx.load(path / said.graphs[graph].file) for graph in (graphs.ENCODE, graphs.DECODE_STEP))
+    encode, step = (onnx.load(path / said.graphs[graph].file) for graph in (tensors.ENCODE, tensors.DECODE_STEP))
     joined = loop.translate_graph(encode, step, said.decoder_shapes, search, said.target_vocabulary)
     onnx.checker.check_model(joined, full_check=True)
     onnx.save(joined, tmp_path / "t.onnx")

@@ -11,7 +11,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
 from tests.export.conftest import ENGINES, SETTINGS, Bundles, build
-from tprune.export import description, graphs
+from tprune.export import description, tensors
 from tprune.export.bundle import export
 from tprune.export.quantize import blocks
 from tprune.export.runtime import open_bundle
@@ -40,7 +40,7 @@ def int8(bundles: Bundles) -> Path:
 
 
 def test_every_product_with_a_weight_is_int8_and_no_other(int8: Path) -> None:
-    for name, products in ((graphs.ENCODE, 1 + 1 + 2 + 2), (graphs.DECODE_STEP, 2 + 2 + 2 + 1)):
+    for name, products in ((tensors.ENCODE, 1 + 1 + 2 + 2), (tensors.DECODE_STEP, 2 + 2 + 2 + 1)):
         model = onnx.load(int8 / description.read(int8).graphs[name].file)
         operators = [node.op_type for node in model.graph.node]
         assert operators.count("MatMulInteger") == products
@@ -63,14 +63,14 @@ def test_the_engines_kernels_compute_what_the_standard_says(int8: Path) -> None:
     said = description.read(int8)
     encode, step = (
         ReferenceEvaluator(onnx.load(int8 / said.graphs[name].file), new_ops=[SkipLayerNormalization])
-        for name in (graphs.ENCODE, graphs.DECODE_STEP)
+        for name in (tensors.ENCODE, tensors.DECODE_STEP)
     )
     cross = encode.run(None, {"source": source, "source_mask": np.ones_like(source)})
-    inputs = dict(zip(said.graphs[graphs.ENCODE].outputs, cross, strict=True))
-    empty = graphs.cache_shapes(said.decoder_shapes, "self_attn", 1, 0)
+    inputs = dict(zip(said.graphs[tensors.ENCODE].outputs, cross, strict=True))
+    empty = tensors.cache_shapes(said.decoder_shapes, "self_attn", 1, 0)
     inputs |= {
         name: np.zeros(shape, np.float32)
-        for name, shape in zip(graphs.past_names(said.decoder_shapes), empty, strict=True)
+        for name, shape in zip(tensors.past_names(said.decoder_shapes), empty, strict=True)
     }
     inputs |= {"tokens": np.array([5]), "position": np.array([0]), "source_mask": np.ones_like(source)}
     wanted = step.run(["logits"], inputs)[0]
@@ -113,10 +113,10 @@ def test_blocks_are_for_the_step_and_close_to_the_model(bundles: Bundles, tmp_pa
     said = description.read(made.path)
     operators = {
         name: {node.op_type for node in onnx.load(made.path / said.graphs[name].file).graph.node}
-        for name in (graphs.ENCODE, graphs.DECODE_STEP)
+        for name in (tensors.ENCODE, tensors.DECODE_STEP)
     }
-    assert "MatMulInteger" in operators[graphs.ENCODE]
-    assert "MatMulNBits" in operators[graphs.DECODE_STEP]
-    assert not {"MatMul", "Gemm", "MatMulInteger"} & operators[graphs.DECODE_STEP]
+    assert "MatMulInteger" in operators[tensors.ENCODE]
+    assert "MatMulNBits" in operators[tensors.DECODE_STEP]
+    assert not {"MatMul", "Gemm", "MatMulInteger"} & operators[tensors.DECODE_STEP]
     assert said.parity is not None
     assert 0 < said.parity["relative_error"] < 0.1

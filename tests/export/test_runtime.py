@@ -11,7 +11,7 @@ import torch
 from tests.export.conftest import CASES, ENGINES, POSITIONS, SETTINGS, Bundles, build
 from tprune import artifact
 from tprune.errors import ArtifactError, InputError
-from tprune.export import description, graphs
+from tprune.export import description, tensors
 from tprune.export.runtime import open_bundle
 from tprune.model.decode import translate
 from tprune.model.engine import Engine
@@ -179,7 +179,7 @@ def test_another_version_of_onnx_runtime_is_mentioned(bundles: Bundles, tmp_path
 def test_damaged_graphs_are_refused(bundles: Bundles, tmp_path: Path, engine: str) -> None:
     out = tmp_path / "cut"
     shutil.copytree(bundles("post", engine), out)
-    file = out / description.read(out).graphs[graphs.ENCODE].file
+    file = out / description.read(out).graphs[tensors.ENCODE].file
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     with pytest.raises(ArtifactError, match=rf"damaged artifact · {file.name}: \d+ bytes, \d+ recorded"):
         open_bundle(out, 1)

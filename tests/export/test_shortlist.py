@@ -15,7 +15,7 @@ from tests.export.conftest import SETTINGS, Bundles, build
 from tprune import artifact, config
 from tprune.artifact import Artifact
 from tprune.errors import ArtifactError, ExportError, InputError
-from tprune.export import description, graphs
+from tprune.export import description, tensors
 from tprune.export import shortlist as shortlists
 from tprune.export.bundle import export
 from tprune.export.runtime import open_bundle
@@ -177,9 +177,9 @@ def test_other_searches_are_held_to_the_candidates_too(shortlisted: tuple[str, P
 def test_the_weights_are_gathered_before_the_loop(shortlisted: tuple[str, Path]) -> None:
     _, path = shortlisted
     said = description.read(path)
-    assert said.graphs[graphs.TRANSLATE].inputs == ("source", "source_mask", "candidates", "limits")
-    graph = onnx.load(path / said.graphs[graphs.TRANSLATE].file).graph
-    assert [value.name for value in graph.input] == list(said.graphs[graphs.TRANSLATE].inputs)
+    assert said.graphs[tensors.TRANSLATE].inputs == ("source", "source_mask", "candidates", "limits")
+    graph = onnx.load(path / said.graphs[tensors.TRANSLATE].file).graph
+    assert [value.name for value in graph.input] == list(said.graphs[tensors.TRANSLATE].inputs)
     (loop,) = (node for node in graph.node if node.op_type == "Loop")
     body = next(attribute.g for attribute in loop.attribute if attribute.name == "body")
     same = {node.output[0] for node in graph.node if node.op_type == "Reshape" and "candidates" in node.input}
@@ -220,7 +220,7 @@ def test_int8_is_close_to_the_model_and_leaves_the_candidates_weights_exact(bund
     said = description.read(out)
     assert said.parity is not None
     assert 0 < said.parity["relative_error"] < 0.1
-    step = onnx.load(out / said.graphs[graphs.DECODE_STEP].file).graph
+    step = onnx.load(out / said.graphs[tensors.DECODE_STEP].file).graph
     assert [node.input[1] for node in step.node if node.op_type == "MatMul"] == ["output_weight"]
     source = np.array(sentences(9))
     run, search = open_bundle(out, 1), Search(**said.search)
