@@ -195,8 +195,9 @@ def _facts(variant: Variant, entry: Artifact) -> dict[str, Any]:
 
 
 def _batch_size(entry: Artifact) -> int:
-    """Sentences translated together for BLEU: in a batch, each would have the shortlist's candidates of all."""
-    return 1 if entry.kind == "bundle" and description.read(entry.path).shortlist is not None else quality.BATCH_SIZE
+    """Sentences translated together for BLEU, which must not depend on which ones are together."""
+    alone = entry.kind == "bundle" and description.read(entry.path).one_by_one
+    return 1 if alone else quality.BATCH_SIZE
 
 
 def size_bytes(entry: Artifact) -> int:

@@ -23,8 +23,9 @@ from tprune.benchmarks.ratios import timed_fields
 from tprune.benchmarks.record import DENSE, Row
 from tprune.config import PRECISIONS, Bench, Export, resolved
 from tprune.export import description, runtime
+from tprune.export import lexicon as lexicons
 from tprune.export import shortlist as shortlists
-from tprune.export.bundle import SHORTLISTING, export
+from tprune.export.bundle import EXPORTERS, export
 from tprune.learn.evaluate import score
 from tprune.model.decode import one_by_one, translate
 from tprune.model.search import Search
@@ -32,7 +33,7 @@ from tprune.progress import tell
 from tprune.provenance import made_by
 from tprune.text.corpus import Corpus, open_corpus
 
-ENGINES = tuple(SHORTLISTING)
+ENGINES = tuple(EXPORTERS)
 SIZES = tuple(
     config.Shortlist(first=first, best=best, threshold=threshold)
     for first, best, threshold in product((50, 100, 200, 400), (20, 50, 100), (0.003, 0.001))
@@ -49,7 +50,7 @@ class Trial:
     """A size of the shortlist on the validation text."""
 
     settings: config.Shortlist
-    coverage: shortlists.Coverage
+    coverage: lexicons.Coverage
     bleu: float
     loss_percent: float
     """Of BLEU, relative to the same model without a shortlist; negative is a gain."""
@@ -77,7 +78,7 @@ def measure(name: str, model: Artifact, text: Artifact) -> list[Row]:
         trials = list(_trials(folder, model, text, corpus))
         chosen = choose(trials)
         tell(f"chosen: {_line(chosen)}")
-        made = _artifact(folder / "chosen", shortlists.learn(corpus, chosen.settings), chosen.settings, text)
+        made = _artifact(folder / "chosen", lexicons.learn(corpus, chosen.settings), chosen.settings, text)
         facts: dict[str, Any] = {
             "shortlist": resolved(chosen.settings),
             "shortlist_valid": {"bleu": chosen.bleu, "bleu_loss_percent": chosen.loss_percent}
@@ -96,7 +97,7 @@ def _trials(folder: Path, model: Artifact, text: Artifact, corpus: Corpus) -> It
     """Every size on the validation text, on ONNX Runtime in fp32; the graphs are the same for all sizes."""
     pairs, (_, references) = corpus.split(corpus.valid), corpus.raw(corpus.valid)
     sentences = [pairs[index][0].tolist() for index in range(len(pairs))]
-    lexicon = shortlists.learn_lexicon(corpus, SIZES[0].iterations)
+    lexicon = lexicons.learn_lexicon(corpus, SIZES[0].iterations)
 
     def bleu(bundle: Path) -> float:
         said = description.read(bundle)
@@ -106,15 +107,15 @@ def _trials(folder: Path, model: Artifact, text: Artifact, corpus: Corpus) -> It
 
     full = bleu(export(model.path, folder / "full", "onnxruntime", Export()).path)
     tell(f"BLEU of the validation text without a shortlist: {full:.2f}")
-    first = _artifact(folder / "first", shortlists.cut(lexicon, SIZES[0]), SIZES[0], text)
+    first = _artifact(folder / "first", lexicons.cut(lexicon, SIZES[0]), SIZES[0], text)
     bundle = export(model.path, folder / "tried", "onnxruntime", Export(), shortlist=first).path
     said = description.read(bundle)
     for settings in SIZES:
-        shortlists.save(shortlists.cut(lexicon, settings), bundle / shortlists.FILE)
+        shortlists.save(lexicons.cut(lexicon, settings), bundle / shortlists.FILE)
         fitted = shortlists.fit(bundle / shortlists.FILE, said.vocabulary, said.target_vocabulary, ())
         shortlists.save(fitted, bundle / shortlists.FILE)
         found = bleu(bundle)
-        covered = shortlists.coverage(fitted, pairs, corpus.tokenizer.eos_id)
+        covered = lexicons.coverage(fitted, pairs, corpus.tokenizer.eos_id)
         trial = Trial(settings, covered, found, 100 * (full - found) / full)
         tell(_line(trial))
         yield trial

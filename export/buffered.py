@@ -3,7 +3,7 @@
 Nothing but a token goes in and logits come out; attention and cache are the operators of ExecuTorch's LLM extension.
 One sentence at a time: a program has one set of buffers.
 
-Shapes: S source length, H heads, W width of a head, T most target tokens, N vocabulary.
+Shapes: S source length, H heads, W width of a head, T most target tokens, N vocabulary, C candidates.
 """
 
 from copy import deepcopy
@@ -25,11 +25,13 @@ class BufferedStep(nn.Module):
     Args:
         model: A model after `equal_widths`.
         max_target: Most target tokens T of a sentence.
+        shortlisted: Take the output projection's parts for the candidates.
     """
 
-    def __init__(self, model: TPruneForConditionalGeneration, max_target: int) -> None:
+    def __init__(self, model: TPruneForConditionalGeneration, max_target: int, shortlisted: bool = False) -> None:
         super().__init__()
         self.model, self.max_target = model, max_target
+        self.output = graphs.output_names(model) if shortlisted else []
         for index, layer in enumerate(model.decoder.layers):
             if layer.self_attn is not None:
                 for name in ("keys", "values"):
@@ -37,9 +39,18 @@ class BufferedStep(nn.Module):
                     self.register_buffer(f"{name}_{index}", cache)
         self.eval()
 
-    def forward(self, token: Tensor, position: Tensor, *cross: Tensor) -> Tensor:
-        """Token (1,), position (1,), cross-attention keys and values (1, S, H, W) by layer -> logits (1, N)."""
-        model, given = self.model, iter(cross)
+    def forward(self, token: Tensor, position: Tensor, *known: Tensor) -> Tensor:
+        """Newest token to logits.
+
+        Args:
+            token: (1,)
+            position: (1,)
+            known: Cross-attention keys and values (1, S, H, W) by layer, then `output`.
+
+        Returns:
+            Logits (1, N), or (1, C) of the candidates.
+        """
+        model, given = self.model, iter(known)
         start = position.item()
         torch._check(start >= 0)  # type: ignore[no-untyped-call]
         torch._check(start < self.max_target)  # type: ignore[no-untyped-call]
@@ -51,7 +62,8 @@ class BufferedStep(nn.Module):
                 x = layer.cross_attn.around(x, partial(_cross, layer.cross_attn, next(given), next(given)))
             if layer.ffn is not None:
                 x = layer.ffn(x)
-        return model.logits(model.decoder.finish(x))
+        states, output = model.decoder.finish(x), list(given)
+        return graphs.output_logits(states, *output) if output else model.logits(states)
 
     def _own(self, index: int, attention: Attention, start: Any, y: Tensor) -> Tensor:
         query, *newest = (part.view(1, 1, attention.heads, -1) for part in attention.project_packed(y))
@@ -64,7 +76,8 @@ class BufferedStep(nn.Module):
     def example(self, source: int) -> tuple[Tensor, ...]:
         """Inputs to trace with."""
         shapes = tensors.cache_shapes(graphs.shapes_of(self.model), "cross_attn", 1, source, heads_last=True)
-        return (torch.ones(1, dtype=torch.long), torch.tensor([3]), *(torch.zeros(shape) for shape in shapes))
+        known = [torch.zeros(shape) for shape in shapes] + graphs.output_example(self.model, self.output, rows=True)
+        return (torch.ones(1, dtype=torch.long), torch.tensor([3]), *known)
 
 
 def _cross(attention: Attention, keys: Tensor, values: Tensor, y: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """From a model to a verified bundle: trace, export, compare, describe, rename."""
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -23,11 +22,11 @@ from tprune.model.transformer import TPruneForConditionalGeneration
 from tprune.text.vocab import copy_files
 
 
-def inputs(engine: str, precision: str, settings: Export, *, shortlisted: bool = False) -> dict[str, Any]:
+def inputs(engine: str, precision: str, settings: Export) -> dict[str, Any]:
     """What a bundle depends on besides the model and a shortlist.
 
     Raises:
-        InputError: No such engine or precision, or an engine without shortlists.
+        InputError: No such engine or precision.
         MachineError: The engine is not installed.
     """
     if engine not in EXPORTERS:
@@ -38,13 +37,6 @@ def inputs(engine: str, precision: str, settings: Export, *, shortlisted: bool =
             got=precision,
             wanted=" | ".join(PRECISIONS[engine]),
             fix="choose one of these",
-        )
-    if shortlisted and engine not in SHORTLISTING:
-        raise InputError(
-            "no shortlists on this engine",
-            got=engine,
-            wanted=" | ".join(SHORTLISTING),
-            fix="choose one of these, or leave --shortlist out",
         )
     return {
         "engine": engine,
@@ -86,7 +78,7 @@ def export(
         ExportError: The engine refuses the graph, or its output differs from the model's.
         MachineError: The engine is not installed, or the disk is full.
     """
-    config = inputs(engine, precision, settings, shortlisted=shortlist is not None)
+    config = inputs(engine, precision, settings)
     parent = artifact.read(model_dir, kind="model")
     parents = {"model": parent} if shortlist is None else {"model": parent, "shortlist": shortlist}
     with artifact.create(out, "bundle", config=config, parents=parents, force=force) as partial:
@@ -95,19 +87,19 @@ def export(
         max_target = min(settings.max_target, model.config.max_positions)
         search = Search.of(model, limit=min(max_source, max_target))
         chosen = _chosen(sentences, settings.parity_sentences, max_source, model.config.vocab_size)
-        exporters, fitted = EXPORTERS, None
+        fitted, most = None, 0
         if shortlist is not None:
             always = {token for token in (search.eos, search.forced_bos, search.forced_eos) if token is not None}
             fitted = shortlists.fit(shortlist.path / shortlists.FILE, model.config.vocab_size, size_of(model), always)
             shortlists.save(fitted, partial / shortlists.FILE)
-            exporters = SHORTLISTING
+            most = fitted.most(max_source)
         bundle = Bundle(
             path=partial,
             engine=engine,
             engine_version=config["engine_version"],
             precision=precision,
             model=parent.identity,
-            graphs=exporters[engine](model, partial, max_source, max_target, search, precision),
+            graphs=EXPORTERS[engine](model, partial, max_source, max_target, search, precision, most),
             vocabulary=model.config.vocab_size,
             target_vocabulary=size_of(model),
             decoder_shapes=model.config.decoder_shapes,
@@ -139,11 +131,5 @@ def _chosen(
     return short
 
 
-Exporter = Callable[[TPruneForConditionalGeneration, Path, int, int, Search, str], dict[str, Graph]]
-EXPORTERS: Mapping[str, Exporter] = {
-    "onnxruntime": to_onnx,
-    "executorch": to_executorch,
-}
-SHORTLISTING: Mapping[str, Exporter] = {
-    "onnxruntime": functools.partial(to_onnx, shortlisted=True),
-}
+Exporter = Callable[[TPruneForConditionalGeneration, Path, int, int, Search, str, int], dict[str, Graph]]
+EXPORTERS: Mapping[str, Exporter] = {"onnxruntime": to_onnx, "executorch": to_executorch}

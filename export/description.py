@@ -59,6 +59,14 @@ class Bundle(Section):
         """JSON knows no tuples."""
         return {name: tuple(value) if isinstance(value, list) else value for name, value in search.items()}
 
+    @property
+    def one_by_one(self) -> bool:
+        """Whether a sentence's translation would depend on the others of its batch.
+
+        In int8 they share the scale of their activations, with a shortlist their candidates.
+        """
+        return self.precision != "fp32" or self.shortlist is not None
+
     def check_source(self, source: Ids) -> None:
         """Refuse (B, S) source ids that the graphs cannot take.
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tprune.errors import InputError
-from tprune.export import extension, tensors
+from tprune.export import extension, shortlist, tensors
 from tprune.export.description import Bundle
 from tprune.export.refusals import not_installed, unreadable
 from tprune.export.silence import silence
@@ -23,9 +23,12 @@ from tprune.model.search import Search
 class Row:
     """What ExecuTorchEngine knows of one sentence: torch tensors, in the order of the graphs' names."""
 
-    cross: list[Any]
+    known: list[Any]
+    """What `encode` gave: it goes to every step."""
     past: list[Any]
     length: int = 0
+    candidates: Ids | None = None
+    """Target ids that the logits are of, with a shortlist."""
 
 
 class ExecuTorchEngine:
@@ -41,7 +44,7 @@ class ExecuTorchEngine:
 
     Raises:
         MachineError: ExecuTorch is not installed.
-        ArtifactError: It does not accept the program.
+        ArtifactError: It does not accept the program, or the shortlist cannot be read.
     """
 
     _pool = 0  # how often the process-wide pool was resized
@@ -54,6 +57,7 @@ class ExecuTorchEngine:
             raise not_installed("executorch") from error
         self.bundle, self.threads, self._runtime = bundle, threads, portable_lib
         self._methods: dict[str, Any] = {}
+        self._shortlist = None if bundle.shortlist is None else shortlist.load(bundle.path / bundle.shortlist)
         self._reload()
 
     def encode(self, source: Ids, mask: Ids) -> list[Row]:
@@ -72,7 +76,11 @@ class ExecuTorchEngine:
             tokens = torch.from_numpy(ids[attend == 1])[None]  # padding is cut off
             if not tokens.numel():
                 raise InputError("sentence without tokens", where=f"row {index}", fix="drop it before translating")
-            rows.append(Row(self._run(tensors.ENCODE, [tokens]), empty))
+            given, candidates = [tokens], None
+            if self._shortlist is not None:
+                candidates = self._shortlist.candidates(tokens.numpy())
+                given.append(torch.from_numpy(candidates))
+            rows.append(Row(self._run(tensors.ENCODE, given), empty, candidates=candidates))
         return rows
 
     def step(self, tokens: Ids, state: list[Row]) -> tuple[Logits, list[Row]]:
@@ -86,10 +94,10 @@ class ExecuTorchEngine:
         self.bundle.check_step(tokens, max((row.length for row in state), default=0))
         found, after = [], []
         for token, row in zip(tokens, state, strict=True):
-            inputs = [torch.tensor([int(token)]), torch.tensor([row.length]), *row.past, *row.cross]
+            inputs = [torch.tensor([int(token)]), torch.tensor([row.length]), *row.past, *row.known]
             logits, *past = self._run(tensors.DECODE_STEP, inputs)
-            found.append(logits.numpy())
-            after.append(Row(row.cross, past, row.length + 1))
+            found.append(self._spread(logits, row))
+            after.append(replace(row, past=past, length=row.length + 1))
         return np.concatenate(found), after
 
     def reorder(self, state: list[Row], rows: Ids) -> list[Row]:
@@ -113,6 +121,12 @@ class ExecuTorchEngine:
         except ImportError:
             return self
         return _Buffered(self)
+
+    def _spread(self, logits: Any, row: Row) -> Logits:
+        """Logits (1, N) of all tokens from those that the graph gave."""
+        if row.candidates is None:
+            return logits.numpy()  # type: ignore[no-any-return]
+        return shortlist.spread(logits.numpy(), row.candidates, self.bundle.target_vocabulary)
 
     def _run(self, method: str, inputs: list[Any], clone: bool = True) -> list[Any]:
         # Inputs are handed over at every call and outputs cloned: the planned memory is overwritten by each run.
@@ -153,9 +167,9 @@ class _Buffered:
         import torch
 
         self.engine.bundle.check_step(tokens, state.length)
-        inputs = [torch.from_numpy(tokens), torch.tensor([state.length]), *state.cross]
+        inputs = [torch.from_numpy(tokens), torch.tensor([state.length]), *state.known]
         (logits,) = self.engine._run(tensors.BUFFERED_STEP, inputs, clone=False)  # read before the next call
-        return logits.numpy(), replace(state, length=state.length + 1)
+        return self.engine._spread(logits, state), replace(state, length=state.length + 1)
 
     def reorder(self, state: Row, rows: Ids) -> Row:
         assert not len(rows) - 1, "one sentence"

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tprune.export import tensors
+from tprune.export import shortlist, tensors
 from tprune.export.description import Bundle
 from tprune.export.refusals import not_installed, unreadable
 from tprune.model.decode import greedy_by_steps, length_limits
@@ -59,11 +59,7 @@ class OnnxRuntimeEngine:
             raise not_installed("onnxruntime") from error
         self.bundle, self.threads, self._profile, self._runtime = bundle, threads, profile, onnxruntime
         self._sessions: dict[str, Any] = {}
-        self._shortlist = None
-        if bundle.shortlist is not None:
-            from tprune.export.shortlist import load  # with what learned it: nothing for a start without one
-
-            self._shortlist = load(bundle.path / bundle.shortlist)
+        self._shortlist = None if bundle.shortlist is None else shortlist.load(bundle.path / bundle.shortlist)
 
     def greedy(self, source: Ids, mask: Ids, search: Search) -> list[list[int]]:
         """The whole search in one graph: see `tprune.model.decode.greedy`.
@@ -125,9 +121,7 @@ class OnnxRuntimeEngine:
         )
         past, logits = dict(zip(state.past, caches, strict=True)), values.numpy()
         if state.candidates is not None:
-            from tprune.export.shortlist import spread
-
-            logits = spread(logits, state.candidates, self.bundle.target_vocabulary)
+            logits = shortlist.spread(logits, state.candidates, self.bundle.target_vocabulary)
         return logits, replace(state, past=past, length=state.length + 1)
 
     def reorder(self, state: OnnxState, rows: Ids) -> OnnxState:

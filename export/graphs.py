@@ -6,7 +6,7 @@ was pruned away has no inputs and outputs. The position is an input of its own, 
 needs to be left to tell it.
 
 With a shortlist, `encode` also takes the candidates and gives the output projection's weights for them,
-which go to every `decode_step` as the cross-attentions' keys do; its logits are those of the candidates.
+which go to every decoding step as the cross-attentions' keys do; its logits are those of the candidates.
 
 Shapes: B batch, S source length, P cached target length, H heads, K query/key width of a head,
 V value width of a head, D model width, N vocabulary, C candidates.
@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tprune.errors import ExportError
 from tprune.export.attention import cached_attention
@@ -35,8 +36,26 @@ SHORTEST = 8  # limit of lengths to trace for: the examples need room above 0 an
 
 
 def output_names(model: TPruneForConditionalGeneration) -> list[str]:
-    """Names of the output projection's parts for the candidates: output_weight (D, C), and output_bias (C,) if any."""
+    """Names of the output projection's parts for the candidates: output_weight, and output_bias (C,) if any."""
     return ["output_weight", *(["output_bias"] if _output_bias(model) is not None else [])]
+
+
+def output_parts(model: TPruneForConditionalGeneration, candidates: Tensor, rows: bool = False) -> tuple[Tensor, ...]:
+    """The output projection for (C,) candidates, in the order of `output_names`.
+
+    The weight is (D, C), turned once and not at every step, for ONNX Runtime's product with one row reads it fastest
+    so; with `rows` it is (1, C, D), as it lies, for XNNPACK's product with one column.
+    """
+    table = ((model.target_embed or model.embed) if model.lm_head is None else model.lm_head).weight
+    weight = F.embedding(candidates[None], table) if rows else table.index_select(0, candidates).T
+    bias = _output_bias(model)
+    return (weight,) if bias is None else (weight, bias.index_select(0, candidates))
+
+
+def output_logits(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """States (B, D) and the parts of `output_parts` -> logits of the candidates (B, C); B is 1 with rows (1, C, D)."""
+    logits = states @ weight if weight.dim() == 2 else torch.bmm(weight, states[..., None]).squeeze(2)
+    return logits if bias is None else logits + bias
 
 
 class Encode(nn.Module):
@@ -45,7 +64,7 @@ class Encode(nn.Module):
     Args:
         model: A translation model.
         padded: Take a mask, for batches of sentences of unequal length.
-        heads_last: Give keys and values as (B, S, H, K) and (B, S, H, V).
+        heads_last: Give keys and values as (B, S, H, K) and (B, S, H, V), and the output projection by rows.
         shortlisted: Take candidates, and give the output projection's parts for them.
 
     Raises:
@@ -71,7 +90,7 @@ class Encode(nn.Module):
         states = self.model.encoder(inputs[0], inputs[1] if self.padded else None).last_hidden_state
         found = (tensor for pair in self.model.cross(states) if pair is not None for tensor in pair)
         cross = tuple(tensor.transpose(1, 2) if self.heads_last else tensor for tensor in found)
-        return (*cross, *_output_parts(self.model, inputs[-1])) if self.shortlisted else cross
+        return (*cross, *output_parts(self.model, inputs[-1], self.heads_last)) if self.shortlisted else cross
 
     def example(self, batch: int) -> tuple[Tensor, ...]:
         """Inputs to trace with."""
@@ -87,7 +106,7 @@ class DecodeStep(nn.Module):
     Args:
         model: A translation model.
         padded: Take a mask, for batches of sentences of unequal length.
-        heads_last: Take the cross-attentions' keys and values as (B, S, H, K) and (B, S, H, V).
+        heads_last: Take them as `Encode` with heads_last gives them.
         shortlisted: Take the output projection's parts for the candidates.
     """
 
@@ -129,10 +148,8 @@ class DecodeStep(nn.Module):
             if layer.ffn is not None:
                 x = layer.ffn(x)
         states = self.model.decoder.finish(x)
-        logits = states @ given["output_weight"] if self.output else self.model.logits(states)
-        if "output_bias" in given:
-            logits = logits + given["output_bias"]
-        return logits, *grown
+        output = [given[name] for name in self.output]
+        return output_logits(states, *output) if output else self.model.logits(states), *grown
 
     def example(self, batch: int) -> tuple[Tensor, ...]:
         """Inputs to trace with."""
@@ -144,12 +161,8 @@ class DecodeStep(nn.Module):
             *mask,
             *_caches(self.shapes, "self_attn", batch, past),
             *_caches(self.shapes, "cross_attn", batch, source, self.heads_last),
-            *self._output_example(),
+            *output_example(self.model, self.output, self.heads_last),
         )
-
-    def _output_example(self) -> list[Tensor]:
-        # a quantized weight has no rows to take, and without a shortlist needs none
-        return [part.detach() for part in _output_parts(self.model, torch.arange(FEW))] if self.output else []
 
 
 def prepared(model: TPruneForConditionalGeneration) -> TPruneForConditionalGeneration:
@@ -178,21 +191,16 @@ def shapes_of(model: TPruneForConditionalGeneration) -> list[Mapping[str, Any]]:
     return list(model.config.decoder_shapes)
 
 
+def output_example(model: TPruneForConditionalGeneration, output: Sequence[str], rows: bool) -> list[Tensor]:
+    """Parts of FEW candidates to trace with; none for no `output` names."""
+    # a quantized weight has no rows to take, and without a shortlist needs none
+    return [part.detach() for part in output_parts(model, torch.arange(FEW), rows)] if output else []
+
+
 def _caches(
     shapes: Sequence[Mapping[str, Any]], kind: str, batch: int, length: int, heads_last: bool = False
 ) -> list[Tensor]:
     return [torch.zeros(shape) for shape in cache_shapes(shapes, kind, batch, length, heads_last)]
-
-
-def _output_parts(model: TPruneForConditionalGeneration, candidates: Tensor) -> tuple[Tensor, ...]:
-    """The output projection for (C,) candidates, in the order of `output_names`.
-
-    The weight lies as a product with one row reads it fastest, so that it is turned once and not at every step.
-    """
-    table = (model.target_embed or model.embed) if model.lm_head is None else model.lm_head
-    bias = _output_bias(model)
-    weight = table.weight.index_select(0, candidates).T  # (D, C)
-    return (weight,) if bias is None else (weight, bias.index_select(0, candidates))
 
 
 def _output_bias(model: TPruneForConditionalGeneration) -> Tensor | None:

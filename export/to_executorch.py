@@ -31,6 +31,7 @@ def to_executorch(
     max_target: int,
     _search: Search,
     precision: str = "fp32",
+    candidates: int = 0,
 ) -> dict[str, Graph]:
     """Export a model's graphs as methods of one program.
 
@@ -40,6 +41,8 @@ def to_executorch(
         max_source: Most source tokens of a sentence; memory is planned for it.
         max_target: Most target tokens of a sentence; memory is planned for it.
         precision: fp32 or int8: weights by output channel, activations by token at run time.
+        candidates: Most candidates of a sentence, with a shortlist: memory is planned for the output projection's rows
+            for them, which stay in fp32, as on ONNX Runtime; 0: logits of all tokens.
 
     Returns:
         The graphs by method name.
@@ -59,21 +62,25 @@ def to_executorch(
     model = graphs.prepared(buffered.equal_widths(model))
     partitioners = [XnnpackPartitioner()]
     if precision == "int8":
-        _quantize(model)
+        _quantize(model, output=not candidates)
         partitioners.insert(0, XnnpackDynamicallyQuantizedPartitioner())
-    encode = graphs.Encode(model, padded=False, heads_last=True)
-    step, greedy = graphs.DecodeStep(model, padded=False, heads_last=True), BufferedStep(model, max_target)
-    shapes = step.shapes
+    shortlisted = candidates > 0
+    encode = graphs.Encode(model, padded=False, heads_last=True, shortlisted=shortlisted)
+    step = graphs.DecodeStep(model, padded=False, heads_last=True, shortlisted=shortlisted)
+    greedy = BufferedStep(model, max_target, shortlisted)
+    shapes, output = step.shapes, step.output
     source = Dim("source", min=1, max=max(max_source, graphs.SHORTEST))
     past = Dim("past", min=0, max=max(max_target, graphs.SHORTEST) - 1)
-    cross = [{1: source}] * len(tensors.cross_names(shapes))
+    count = Dim("count", min=2, max=max(candidates, graphs.FEW + 1))
+    known = [{1: source}] * len(tensors.cross_names(shapes)) + [{1: count}, {0: count}][: len(output)]
+    given = [{1: source}, {0: count}] if shortlisted else [{1: source}]
     caches = [{2: past}] * len(tensors.past_names(shapes))
     try:
         with silence():
             traced = {
-                tensors.ENCODE: _trace(encode, encode.example(batch=1), (({1: source},),)),
-                tensors.DECODE_STEP: _trace(step, step.example(batch=1), (({}, {}, *caches, *cross),)),
-                tensors.BUFFERED_STEP: _trace(greedy, greedy.example(source=3), ({}, {}, tuple(cross))),
+                tensors.ENCODE: _trace(encode, encode.example(batch=1), (tuple(given),)),
+                tensors.DECODE_STEP: _trace(step, step.example(batch=1), (({}, {}, *caches, *known),)),
+                tensors.BUFFERED_STEP: _trace(greedy, greedy.example(source=3), ({}, {}, tuple(known))),
             }
             program = to_edge_transform_and_lower(
                 traced, partitioner=dict.fromkeys(traced, partitioners)
@@ -88,13 +95,13 @@ def to_executorch(
         ) from error
     with (folder / FILE).open("wb") as file:
         program.write_to_file(file)
-    cross_names = tensors.cross_names(shapes)
+    known_names = [*tensors.cross_names(shapes), *output]
     return {
-        tensors.ENCODE: Graph(file=FILE, inputs=tensors.encode_inputs(padded=False), outputs=cross_names),
+        tensors.ENCODE: Graph(file=FILE, inputs=tensors.encode_inputs(False, shortlisted), outputs=known_names),
         tensors.DECODE_STEP: Graph(
-            file=FILE, inputs=tensors.step_inputs(shapes, padded=False), outputs=tensors.step_outputs(shapes)
+            file=FILE, inputs=tensors.step_inputs(shapes, False, output), outputs=tensors.step_outputs(shapes)
         ),
-        tensors.BUFFERED_STEP: Graph(file=FILE, inputs=("tokens", "position", *cross_names), outputs=("logits",)),
+        tensors.BUFFERED_STEP: Graph(file=FILE, inputs=("tokens", "position", *known_names), outputs=("logits",)),
     }
 
 
@@ -120,13 +127,14 @@ def attention(
     return torch.bmm(weights, v)[None]
 
 
-def _quantize(model: nn.Module) -> None:
-    """Turn every `Linear` into its 8-bit form, in the pattern that XNNPACK recognizes."""
+def _quantize(model: nn.Module, output: bool) -> None:
+    """Turn every `Linear`, the `output` projection too or not, into its 8-bit form that XNNPACK recognizes."""
     with silence():
         from torchao.quantization import Int8DynamicActivationIntxWeightConfig, quantize_
         from torchao.quantization.granularity import PerAxis
 
-        quantize_(model, Int8DynamicActivationIntxWeightConfig(weight_dtype=torch.int8, weight_granularity=PerAxis(0)))
+        form = Int8DynamicActivationIntxWeightConfig(weight_dtype=torch.int8, weight_granularity=PerAxis(0))
+        quantize_(model, form, lambda part, name: isinstance(part, nn.Linear) and (output or name != "lm_head"))
 
 
 def _trace(graph: nn.Module, example: tuple[Tensor, ...], dynamic: tuple[Any, ...]) -> ExportedProgram:

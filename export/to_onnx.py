@@ -36,7 +36,7 @@ def to_onnx(
     max_target: int,
     search: Search,
     precision: str = "fp32",
-    shortlisted: bool = False,
+    candidates: int = 0,
 ) -> dict[str, Graph]:
     """Export a model's graphs with dynamic batch, source and past lengths.
 
@@ -47,9 +47,9 @@ def to_onnx(
         max_target: Most target tokens of a sentence.
         search: Special tokens of the greedy search.
         precision: fp32, int8 or int8-block, see `tprune.export.quantize`.
-        shortlisted: Compute logits of given candidates only. Their weights stay in fp32, also in int8: gathered
-            once a sentence, these are as fast as gathered int8 ones (benchmarks/results/experiments.md), exact, and
-            mostly in the file anyway, as the embedding.
+        candidates: Most candidates of a sentence, with a shortlist; 0: logits of all tokens. The candidates' weights
+            stay in fp32, also in int8: gathered once a sentence, these are as fast as gathered int8 ones
+            (benchmarks/results/experiments.md), exact, and mostly in the file anyway, as the embedding.
 
     Returns:
         The graphs by name.
@@ -57,7 +57,7 @@ def to_onnx(
     Raises:
         ExportError: The model cannot be traced, or a graph is not valid.
     """
-    model = graphs.prepared(model)
+    model, shortlisted = graphs.prepared(model), candidates > 0
     encode = graphs.Encode(model, padded=True, shortlisted=shortlisted)
     step = graphs.DecodeStep(model, padded=True, shortlisted=shortlisted)
     shapes, output = step.shapes, step.output
@@ -68,7 +68,7 @@ def to_onnx(
     cross = [{0: batch, 2: source}] * len(tensors.cross_names(shapes))
     sentence = {0: batch, 1: source}
     count = Dim("count", min=2, max=graphs.size_of(model))
-    candidates = [{0: count}] if shortlisted else []
+    chosen = [{0: count}] if shortlisted else []
     gathered = [{1: count}, {0: count}][: len(output)]
     found = {
         tensors.ENCODE: Graph(
@@ -89,7 +89,7 @@ def to_onnx(
     }
     with TemporaryDirectory(dir=folder) as parts:
         traced = Path(parts)
-        _trace(encode, encode.example(batch=2), [sentence, sentence, *candidates], found[tensors.ENCODE], traced)
+        _trace(encode, encode.example(batch=2), [sentence, sentence, *chosen], found[tensors.ENCODE], traced)
         given = [{0: batch}, {}, sentence, *caches, *cross, *gathered]
         _trace(step, step.example(batch=2), given, found[tensors.DECODE_STEP], traced)
         for name, form in QUANTIZED.get(precision, {}).items():

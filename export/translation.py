@@ -1,6 +1,6 @@
 """From sentences to sentences with a bundle: tokenizer, engine and search in one place."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from io import BufferedIOBase
 from itertools import chain
@@ -13,9 +13,9 @@ from tprune.model import decode
 from tprune.model.search import Search
 from tprune.text import plain_tokenizer
 
-BATCH: Mapping[str, int] = {"fp32": 8, "int8": 1}
-"""Sentences at a time by precision: eight take half the time that eight times one take. In int8 the sentences of a
-batch share the scale of their activations, so that a translation would depend on the lines around it."""
+BATCH = 8
+"""Sentences at a time where no translation depends on the lines around it: they take half the time that so many times
+one take."""
 
 WINDOW = 8  # batches
 CHUNK_BYTES = 1 << 14  # read at a time from a file; a pipe gives what there is, so that nobody waits for more
@@ -42,7 +42,7 @@ class Translator:
         bundle: The bundle's directory.
         beams: Beam size; 1 is greedy.
         threads: Threads of the engine.
-        batch: Sentences at a time; None: what suits the precision.
+        batch: Sentences at a time; None: what suits the bundle.
 
     Raises:
         ArtifactError: No bundle, damaged, or for another version of the engine.
@@ -61,7 +61,7 @@ class Translator:
         self._said = description.read(bundle)
         self._search = replace(Search(**self._said.search), beams=beams)
         self._limit = min(self._said.max_source, self._search.limit)
-        self._batch = BATCH[self._said.precision] if batch is None else batch
+        self._batch = (1 if self._said.one_by_one else BATCH) if batch is None else batch
         self.window = 1 if self._batch == 1 else WINDOW * self._batch
         self._tokenizer = plain_tokenizer.load(bundle)
 

@@ -19,12 +19,13 @@ def shortlist(out: Path, text: Artifact, settings: Shortlist) -> Stage:
     def make(partial_out: Path) -> None:
         from dataclasses import asdict
 
-        from tprune.export import shortlist as room
+        from tprune.export import lexicon as room
+        from tprune.export import shortlist as shortlists
         from tprune.text.corpus import open_corpus
 
         opened = open_corpus(text)
         learned = room.learn(opened, settings)
-        room.save(learned, partial_out / room.FILE)
+        shortlists.save(learned, partial_out / shortlists.FILE)
         covered = room.coverage(learned, opened.split(opened.valid), opened.tokenizer.eos_id)
         artifact.write_json(partial_out / room.COVERAGE, asdict(covered))
 
@@ -43,15 +44,16 @@ def bundle(
     """The directory that goes to the phone."""
     from tprune.export import bundle as room
 
-    config = room.inputs(engine, precision, settings, shortlisted=shortlist is not None)
+    config = room.inputs(engine, precision, settings)
 
     def make(force: bool) -> Artifact:
         from tprune.export import shortlist as shortlists
+        from tprune.export.lexicon import check_words
         from tprune.text.corpus import open_corpus
         from tprune.text.vocab import Tokenizer
 
         if shortlist is not None:
-            shortlists.check_words(shortlist.path / shortlists.FILE, Tokenizer.load(model.path))
+            check_words(shortlist.path / shortlists.FILE, Tokenizer.load(model.path))
         out.parent.mkdir(parents=True, exist_ok=True)
         valid = open_corpus(text).split("valid") if text else ()
         sentences = [valid[index][0].tolist() for index in range(len(valid))] or None

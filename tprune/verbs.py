@@ -151,7 +151,7 @@ def shortlist(
 ) -> None:
     """Learn the target tokens worth computing for each source token, for `export --shortlist`."""
     from tprune import artifact, delivery
-    from tprune.export.shortlist import COVERAGE
+    from tprune.export.lexicon import COVERAGE
 
     text = artifact.read(corpus, "corpus")
     made = delivery.shortlist(out, text, _settings(recipe, overrides).shortlist).make(force)

@@ -2,7 +2,7 @@
 
 from tprune import config
 from tprune.benchmarks.shortlist_gain import SIZES, Trial, choose
-from tprune.export.shortlist import Coverage
+from tprune.export.lexicon import Coverage
 
 
 def trial(candidates: float, loss_percent: float) -> Trial:

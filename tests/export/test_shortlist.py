@@ -1,6 +1,7 @@
 """Candidates, by hand; the artifact; and bundles that compute theirs only."""
 
 from dataclasses import asdict, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,17 @@ import torch
 from scipy import sparse
 
 from tests.command import tprune
-from tests.export.conftest import SETTINGS, Bundles, build
+from tests.export.conftest import ENGINES, SETTINGS, Bundles, build
 from tprune import artifact, config
 from tprune.artifact import Artifact
 from tprune.errors import ArtifactError, ExportError, InputError
 from tprune.export import description, tensors
+from tprune.export import lexicon as lexicons
 from tprune.export import shortlist as shortlists
 from tprune.export.bundle import export
+from tprune.export.lexicon import Lexicon
 from tprune.export.runtime import open_bundle
-from tprune.export.shortlist import Lexicon, Shortlist
+from tprune.export.shortlist import Shortlist
 from tprune.export.verify import random_sentences, verify
 from tprune.model.decode import greedy, translate
 from tprune.model.search import Search
@@ -31,7 +34,7 @@ LEXICON = Lexicon(sparse.csr_array(TABLE), np.array([9, 1, 1, 8, 3], np.float32)
 
 
 def cut(**settings: Any) -> Shortlist:
-    return shortlists.cut(LEXICON, config.Shortlist(**({"first": 1, "best": 2, "threshold": 0.1} | settings)))
+    return lexicons.cut(LEXICON, config.Shortlist(**({"first": 1, "best": 2, "threshold": 0.1} | settings)))
 
 
 @pytest.mark.parametrize(
@@ -58,7 +61,7 @@ def test_coverage_by_hand() -> None:
     eos, sides = 0, [[1, 0], [2, 3, 0], [3, 0], [4, 1, 1, 2, 0], [2, 0], [0]]
     pairs = ParallelIds(np.concatenate(sides).astype(np.uint16), np.cumsum([0, *map(len, sides)]))
     # candidates {0 2 3}, {0 2 4}, {0 1 2 4}: held 2 of 2, 2 of 4, 0 of 0
-    assert shortlists.coverage(cut(), pairs, eos) == shortlists.Coverage(4 / 6, 2 / 3, 10 / 3)
+    assert lexicons.coverage(cut(), pairs, eos) == lexicons.Coverage(4 / 6, 2 / 3, 10 / 3)
 
 
 def test_a_file_holds_what_was_saved(tmp_path: Path) -> None:
@@ -120,13 +123,19 @@ def held(name: str, shortlist: Shortlist, sources: list[list[int]]) -> Held:
     return engine
 
 
-@pytest.fixture(scope="module", params=["pre", "post"])
+def together(path: Path, given: list[list[int]]) -> list[list[list[int]]]:
+    """The sentences that share candidates: on ONNX Runtime those of a batch, on ExecuTorch each has its own."""
+    return [given] if description.read(path).engine == "onnxruntime" else [[ids] for ids in given]
+
+
+@pytest.fixture(scope="module", params=product(["pre", "post"], ENGINES), ids="-".join)
 def shortlisted(request: pytest.FixtureRequest, bundles: Bundles) -> tuple[str, Path]:
-    """A model with an output bias and few target tokens, and one without; and the bundle of each."""
-    out = bundles.root / f"{request.param}-shortlisted"
-    given = made(bundles.root / f"{request.param}.shortlist", random_shortlist())
-    export(bundles.models[request.param], out, "onnxruntime", SETTINGS, shortlist=given)
-    return request.param, out
+    """A model with an output bias and few target tokens, and one without; and the bundle of each on each engine."""
+    name, engine = request.param
+    out = bundles.root / f"{name}-{engine}-shortlisted"
+    given = made(bundles.root / f"{name}-{engine}.shortlist", random_shortlist())
+    export(bundles.models[name], out, engine, SETTINGS, shortlist=given)
+    return name, out
 
 
 def sentences(*lengths: int) -> list[list[int]]:
@@ -142,10 +151,12 @@ def test_translations_are_those_of_the_model_held_to_the_candidates(
     run, search = open_bundle(path, 1), replace(Search(**description.read(path).search), beams=beams)
     for _ in range(5):
         given = sentences(*lengths)
-        wanted = held(name, random_shortlist(), given)
         found = translate(run, given, search)
-        assert found == translate(wanted, given, search)
-        assert {token for ids in found for token in ids} <= set(wanted.allowed)
+        parts = together(path, given)
+        engines = [held(name, random_shortlist(), part) for part in parts]
+        wanted = [translate(engine, part, search) for engine, part in zip(engines, parts, strict=True)]
+        assert found == [ids for part in wanted for ids in part]
+        assert {token for ids in found for token in ids} <= {token for engine in engines for token in engine.allowed}
 
 
 def test_steps_give_the_logits_of_candidates_and_no_others(shortlisted: tuple[str, Path]) -> None:
@@ -169,14 +180,20 @@ def test_other_searches_are_held_to_the_candidates_too(shortlisted: tuple[str, P
     name, path = shortlisted
     run, search = open_bundle(path, 1), replace(Search(**description.read(path).search), **changes)
     given = sentences(8, 8)
-    source = np.array(given)
-    wanted = held(name, random_shortlist(), given)
-    assert greedy(run, source, np.ones_like(source), search) == greedy(wanted, source, np.ones_like(source), search)
+    source, wanted = np.array(given), []
+    for part in together(path, given):
+        wanted += greedy(held(name, random_shortlist(), part), np.array(part), np.ones_like(part), search)
+    assert greedy(run, source, np.ones_like(source), search) == wanted
 
 
 def test_the_weights_are_gathered_before_the_loop(shortlisted: tuple[str, Path]) -> None:
     _, path = shortlisted
     said = description.read(path)
+    if said.engine == "executorch":
+        gathered = {name for name in said.graphs[tensors.ENCODE].outputs if name.startswith("output_")}
+        assert len(gathered) == (2 if said.target_vocabulary == 30 else 1)  # the weight, and the bias if any
+        assert gathered < {*said.graphs[tensors.BUFFERED_STEP].inputs} & {*said.graphs[tensors.DECODE_STEP].inputs}
+        return
     assert said.graphs[tensors.TRANSLATE].inputs == ("source", "source_mask", "candidates", "limits")
     graph = onnx.load(path / said.graphs[tensors.TRANSLATE].file).graph
     assert [value.name for value in graph.input] == list(said.graphs[tensors.TRANSLATE].inputs)
@@ -192,7 +209,8 @@ def test_the_weights_are_gathered_before_the_loop(shortlisted: tuple[str, Path])
 
 def test_a_bundle_says_and_holds_its_shortlist(shortlisted: tuple[str, Path], bundles: Bundles) -> None:
     name, path = shortlisted
-    content, plain = (artifact.read_json(folder / "bundle.json") for folder in (path, bundles(name, "onnxruntime")))
+    engine = description.read(path).engine
+    content, plain = (artifact.read_json(folder / "bundle.json") for folder in (path, bundles(name, engine)))
     assert content["shortlist"] == shortlists.FILE
     assert "shortlist" not in plain
     assert set(artifact.read(path).manifest["parents"]) == {"model", "shortlist"}
@@ -213,20 +231,33 @@ def test_a_difference_among_the_candidates_is_noticed(shortlisted: tuple[str, Pa
         verify(model, run, said, given, own)
 
 
-def test_int8_is_close_to_the_model_and_leaves_the_candidates_weights_exact(bundles: Bundles, tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_int8_is_close_to_the_model_and_leaves_the_candidates_weights_exact(
+    engine: str, bundles: Bundles, tmp_path: Path
+) -> None:
     out = tmp_path / "int8"
     given = made(tmp_path / "shortlist", random_shortlist())
-    export(bundles.models["post"], out, "onnxruntime", SETTINGS, precision="int8", shortlist=given)
+    export(bundles.models["post"], out, engine, SETTINGS, precision="int8", shortlist=given)
     said = description.read(out)
     assert said.parity is not None
     assert 0 < said.parity["relative_error"] < 0.1
-    step = onnx.load(out / said.graphs[tensors.DECODE_STEP].file).graph
-    assert [node.input[1] for node in step.node if node.op_type == "MatMul"] == ["output_weight"]
+    if engine == "onnxruntime":
+        step = onnx.load(out / said.graphs[tensors.DECODE_STEP].file).graph
+        assert [node.input[1] for node in step.node if node.op_type == "MatMul"] == ["output_weight"]
     source = np.array(sentences(9))
     run, search = open_bundle(out, 1), Search(**said.search)
     found = greedy(run, source, np.ones_like(source), search)[0]
     assert found
     assert {*found} <= {*held("post", random_shortlist(), source.tolist()).allowed}
+
+
+def test_no_sentence_has_more_candidates_than_memory_is_planned_for() -> None:
+    found = random_shortlist()
+    for tokens in (1, 5, 12):
+        most = max(len(found.candidates(np.random.randint(0, 40, tokens))) for _ in range(50))
+        assert most <= found.most(tokens) <= 30
+    assert found.most(1) == 3 + 3
+    assert found.most(40) == 30
 
 
 def test_requests_that_make_no_sense_are_refused(bundles: Bundles, tmp_path: Path) -> None:
@@ -235,8 +266,6 @@ def test_requests_that_make_no_sense_are_refused(bundles: Bundles, tmp_path: Pat
         InputError, match=r"shortlist\.safetensors: shortlist of another vocabulary · got target id \d+"
     ):
         export(bundles.models["post"], tmp_path / "out", "onnxruntime", SETTINGS, shortlist=given)
-    with pytest.raises(InputError, match=r"^no shortlists on this engine · got executorch · wanted onnxruntime · "):
-        export(bundles.models["post"], tmp_path / "out", "executorch", SETTINGS, shortlist=given)
     assert not (tmp_path / "out").exists()
 
 
@@ -249,15 +278,15 @@ def test_the_command_learns_one_and_says_what_it_covers(
     size = ["--set", "shortlist.first=20", "--set", "shortlist.best=5"]
     assert tprune(monkeypatch, "shortlist", tmp_path / "text", "--out", tmp_path / "few", *size) == 0
     opened, found = open_corpus(tmp_path / "text"), shortlists.load(tmp_path / "few" / shortlists.FILE)
-    covered = shortlists.coverage(found, opened.split("valid"), opened.tokenizer.eos_id)
-    assert artifact.read_json(tmp_path / "few" / shortlists.COVERAGE) == asdict(covered)
+    covered = lexicons.coverage(found, opened.split("valid"), opened.tokenizer.eos_id)
+    assert artifact.read_json(tmp_path / "few" / lexicons.COVERAGE) == asdict(covered)
     said = capsys.readouterr().out
     assert said.startswith(f"of the validation text: {covered.tokens:.1%} of the target tokens and ")
     assert said.splitlines()[-1] == str(tmp_path / "few")
     assert covered.tokens > 0.8
     assert artifact.read(tmp_path / "few", "shortlist").manifest["parents"].keys() == {"corpus"}
     assert {opened.tokenizer.eos_id, 2} <= set(found.always.tolist())
-    shortlists.check_words(tmp_path / "few" / shortlists.FILE, opened.tokenizer)
+    lexicons.check_words(tmp_path / "few" / shortlists.FILE, opened.tokenizer)
     shortlists.save(replace(found, words="others"), tmp_path / "foreign")
     with pytest.raises(InputError, match=r"foreign: shortlist of another vocabulary · got ids of another tokenizer · "):
-        shortlists.check_words(tmp_path / "foreign", opened.tokenizer)
+        lexicons.check_words(tmp_path / "foreign", opened.tokenizer)
