@@ -1,13 +1,13 @@
 """Timing of candidates in turn: A B C, B C A, …, one sentence at a time.
 
-A machine's speed drifts with heat and neighbors. Candidates that take turns share the drift, and
-the ratio of their times cancels it. Nothing in here knows an engine: a candidate is a callable.
+A machine's speed drifts with heat and neighbors, within seconds too. Candidates that take short turns share the
+drift, and the ratio of their times cancels it. Nothing in here knows an engine: a candidate is a callable.
 """
 
 import gc
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, cycle
 from time import perf_counter_ns
 from typing import Generic, TypeVar
 
@@ -15,6 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tprune.errors import InputError
+
+TURN = 5
+"""Sentences of one turn: few, so that all candidates have had theirs within a second or so, and more than one, since
+the first finds the others' weights in the caches."""
 
 Candidate = TypeVar("Candidate", bound=Hashable)
 Sentence = TypeVar("Sentence")
@@ -41,7 +45,7 @@ def time_in_turn(
     most_rounds: int = 100,
     warmup: int = 1,
 ) -> dict[Candidate, Samples[Output]]:
-    """Translate all sentences with every candidate in every round, the order rotated by one each time.
+    """Translate all sentences with every candidate in every round, in turns, the order rotated by one each time.
 
     Rounds go on until every candidate has been timed for `seconds`. All get the same number of rounds, slow ones
     included: a speedup pairs the rounds of both sides, and a candidate that left early would leave the others a
@@ -74,30 +78,34 @@ def time_in_turn(
         raise InputError("nothing to time", problems=problems, fix="give at least one of each")
     names = list(candidates)
     times: dict[Candidate, list[list[float]]] = {name: [] for name in names}
-    outputs: dict[Candidate, tuple[Output, ...]] = {}
+    outputs: dict[Candidate, list[Output]] = {}
+    turns = [sentences[start : start + TURN] for start in range(0, len(sentences), TURN)]
+    shifts = cycle(range(len(names)))
     gc.collect()
-    gc.freeze()  # what is there already, as an exporter's graphs, need not be looked through before every pass
+    gc.freeze()  # what is there already, as an exporter's graphs, need not be looked through before every turn
     try:
-        for turn in count():
-            shift = turn % len(names)
-            for name in names[shift:] + names[:shift]:
-                milliseconds, outputs[name] = _pass(candidates[name], sentences)
-                if turn >= warmup:
-                    times[name].append(milliseconds)
-            done = turn + 1 - warmup
+        for done in count(1 - warmup):
+            took: dict[Candidate, list[float]] = {name: [] for name in names}
+            outputs = {name: [] for name in names}
+            for some, shift in zip(turns, shifts, strict=False):
+                for name in names[shift:] + names[:shift]:
+                    milliseconds, found = _turn(candidates[name], some)
+                    took[name] += milliseconds
+                    outputs[name] += found
+            if done > 0:
+                for name in names:
+                    times[name].append(took[name])
             if done >= rounds and (
                 done >= most_rounds or all(sum(map(sum, passes)) >= 1000 * seconds for passes in times.values())
             ):
                 break
     finally:
         gc.unfreeze()
-    return {name: Samples(np.array(times[name]), outputs[name]) for name in names}
+    return {name: Samples(np.array(times[name]), tuple(outputs[name])) for name in names}
 
 
-def _pass(
-    candidate: Callable[[Sentence], Output], sentences: Sequence[Sentence]
-) -> tuple[list[float], tuple[Output, ...]]:
-    """Time every sentence once, with the garbage collector between passes and not within."""
+def _turn(candidate: Callable[[Sentence], Output], sentences: Sequence[Sentence]) -> tuple[list[float], list[Output]]:
+    """Time every sentence once, with the garbage collector between turns and not within."""
     milliseconds, outputs = [], []
     collecting = gc.isenabled()
     gc.collect()
@@ -111,4 +119,4 @@ def _pass(
     finally:
         if collecting:
             gc.enable()
-    return milliseconds, tuple(outputs)
+    return milliseconds, outputs

@@ -4,12 +4,16 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from tprune.benchmarks.record import Row, read_all
-from tprune.benchmarks.result_table import Table, engine_tables, peer_tables
+from tprune.benchmarks.result_table import Table, engine_tables, footprint_tables, peer_tables, throughput_tables
 from tprune.errors import InputError
 
 SECTIONS: Mapping[str, tuple[str, Callable[[Iterable[Row]], list[Table]]]] = {
     "results": (".", engine_tables),
     "decode": ("decode", peer_tables),
+    "precision": ("precision", engine_tables),
+    "shortlist": ("shortlist", engine_tables),
+    "throughput": ("throughput", throughput_tables),
+    "footprint": ("footprint", footprint_tables),
 }
 """By the name of their markers, `<!-- results -->` and `<!-- /results -->`: folder of result files, and their form."""
 

@@ -59,6 +59,24 @@ def peer_tables(rows: Iterable[Row]) -> list[Table]:
     )
 
 
+def footprint_tables(rows: Iterable[Row]) -> list[Table]:
+    """One table for each model and machine: what an engine takes besides its time for a sentence."""
+    return _tables(
+        rows,
+        lambda row: f"{row.dataset}, one sentence in a fresh process, {machine(row.environment)}",
+        ("Engine", "Size", "Load", "First token", "From start", "Engine memory", "Process memory"),
+    )
+
+
+def throughput_tables(rows: Iterable[Row]) -> list[Table]:
+    """One table for each test set and machine: sentences per second in batches."""
+    return _tables(
+        rows,
+        lambda row: f"{row.dataset} {row.split}, batches of {_extra(row, 'batch_size')}, {machine(row.environment)}",
+        ("Engine", "Sentences/s", "Time"),
+    )
+
+
 def measured_table(rows: Iterable[Row]) -> Table:
     """What was measured where: engines, versions, machines, samples, and what is not valid."""
     groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
@@ -161,7 +179,7 @@ def share(row: Row) -> str:
 
 def over_floor(row: Row) -> str:
     """Time over the least that this machine can take, see `tprune.benchmarks.floor`."""
-    least = (row.model_extra or {}).get("floor_ms")
+    least = _extra(row, "floor_ms")
     return f"{row.latency_ms.p50 / least:.2f}" if row.latency_ms and timed(row) and least else DASH
 
 
@@ -173,6 +191,20 @@ def milliseconds(row: Row, name: str) -> str:
 def millions(count: int | None, unit: str) -> str:
     """A count of parameters or bytes in millions."""
     return DASH if count is None else f"{count / 1e6:.2f} {unit}"
+
+
+def _extra(row: Row, name: str) -> Any:
+    return (row.model_extra or {}).get(name)
+
+
+def _median(name: str, unit: str, divisor: float = 1) -> Callable[[Row], str]:
+    """The median of a measured field of one benchmark's own, with its unit."""
+
+    def cell(row: Row) -> str:
+        found = _extra(row, name)
+        return DASH if found is None else f"{found['p50'] / divisor:.0f} {unit}".rstrip()
+
+    return cell
 
 
 def _interval(lower: float | None, upper: float | None) -> str:
@@ -226,6 +258,12 @@ _COLUMNS: Mapping[str, tuple[bool, Callable[[Row], str]]] = {
     "Speedup": (True, speedup),
     "Time": (True, share),
     "Time / floor": (True, over_floor),
+    "Load": (True, _median("load_ms", "ms")),
+    "First token": (True, _median("first_token_ms", "ms")),
+    "From start": (True, _median("whole_first_token_ms", "ms")),
+    "Engine memory": (True, _median("engine_memory_bytes", "MiB", 2**20)),
+    "Process memory": (True, _median("peak_memory_bytes", "MiB", 2**20)),
+    "Sentences/s": (True, _median("sentences_per_second", "")),
     "BLEU": (True, lambda row: number(row.bleu, ".2f")),
     "chrF": (True, lambda row: number(row.chrf, ".1f")),
     "BLEU loss": (True, loss),

@@ -42,6 +42,23 @@ def test_candidates_take_rotated_turns_and_every_sentence_comes_alone() -> None:
     assert found["B"].outputs == ("B1", "B2")
 
 
+def test_a_turn_is_short_so_that_candidates_share_the_drift_of_seconds() -> None:
+    calls = ""
+
+    def candidate(name: str) -> Callable[[str], str]:
+        def work(sentence: str) -> str:
+            nonlocal calls
+            calls += name
+            return name + sentence
+
+        return work
+
+    found = time_in_turn({name: candidate(name) for name in "AB"}, list("1234567"), rounds=1, warmup=1)
+    assert calls == "AAAAABBBBB" + "BBAA" + "AAAAABBBBB" + "BBAA"
+    assert found["A"].outputs == tuple("A" + sentence for sentence in "1234567")
+    assert found["A"].milliseconds.shape == (1, 7)
+
+
 class Clock:
     """Stands in for the real clock; a candidate that works 3 ms moves it by 3 ms."""
 
