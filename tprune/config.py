@@ -5,9 +5,9 @@
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -130,8 +130,12 @@ class Target(Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     score: Literal["shs", "magnitude", "taylor", "random"] = "shs"
-    planner: Literal["threshold", "uniform", "global"] = "global"
-    budget: Literal["parameters", "flops"] = "flops"
+    planner: Literal["threshold", "uniform", "global", "latency"] = "global"
+    budget: Literal["parameters", "flops", "speedup", "milliseconds"] = "flops"
+    amount: Annotated[float, Field(gt=0)] | None = None
+    """The speedup over the unpruned model, or the milliseconds (latency)."""
+    table: str | None = None
+    """Latency table that the budget is counted with: its path, or "measure" to fill one in the run (latency)."""
     keep: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Share of the dense model's budget quantity that may stay (uniform, global)."""
     threshold: Share = 0.1
@@ -140,6 +144,38 @@ class Target(Section):
     drop_decoder_layers: Annotated[int, Field(ge=0)] = 0
     grid: Positive = 8
     """Widths are rounded to multiples of this."""
+
+    @model_validator(mode="after")
+    def _counts_time_with_a_table(self) -> Self:
+        timed = self.budget in ("speedup", "milliseconds")
+        if (self.planner == "latency") != timed:
+            raise ValueError("the planner latency goes with the budgets speedup and milliseconds, and with no other")
+        if timed != (self.amount is not None) or timed != (self.table is not None):
+            raise ValueError("the planner latency, and no other, needs an amount and a table")
+        return self
+
+
+class Table(Section):
+    """A latency table of this machine."""
+
+    engine: Literal["onnxruntime", "executorch"] = "onnxruntime"
+    precision: Literal["fp32", "int8", "int8-block"] = "fp32"
+    """Of those that the engine has, see PRECISIONS."""
+    threads: Positive = 1
+    d_models: tuple[Positive, ...] = ()
+    """Widths of the residual stream to measure besides the model's own."""
+    points: Annotated[int, Field(ge=2)] = 3
+    """Most widths that are measured on each axis; between them costs are interpolated."""
+    copies: Positive = 8
+    """Sub-layers in a timed model: the more, the surer is the cost of one."""
+    source_tokens: Positive = 20
+    """Length of the timed sentence, where no corpus tells it."""
+    target_tokens: Annotated[int, Field(ge=2)] = 25
+    """Length of its translation with eos, where no corpus tells it."""
+    rounds: Positive = 20
+    """Least number of timed rounds of each model."""
+    seconds: Annotated[float, Field(ge=0)] = 0.5
+    """Least time of each model in all its rounds."""
 
 
 class Shortlist(Section):
@@ -202,6 +238,7 @@ class Config(Section):
     targets: tuple[Target, ...] = (Target(name="half"),)
     recover: Learn = Learn(steps=1000, learning_rate=5e-4, schedule="linear", warmup=50, distill=0.5)
     shortlist: Shortlist = Shortlist()
+    table: Table = Table()
     export: Export = Export()
     bench: Bench = Bench()
 

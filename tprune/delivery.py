@@ -6,7 +6,7 @@ from typing import Any
 
 from tprune import artifact
 from tprune.artifact import Artifact
-from tprune.config import Bench, Export, Shortlist, resolved
+from tprune.config import Bench, Export, Shortlist, Table, resolved
 from tprune.stages import Stage, stage
 
 Entry = tuple[str, str, str]
@@ -30,6 +30,23 @@ def shortlist(out: Path, text: Artifact, settings: Shortlist) -> Stage:
         artifact.write_json(partial_out / room.COVERAGE, asdict(covered))
 
     return stage("shortlist", "shortlist", out, resolved(settings), {"corpus": text}, make)
+
+
+def table(out: Path, like: Artifact, text: Artifact | None, settings: Table) -> Stage:
+    """What each component costs on this machine, up to the widths of a model and at the lengths of a corpus."""
+    from tprune.benchmarks import filling
+    from tprune.model.checkpoint import read_config
+    from tprune.model.shape import TPruneConfig
+
+    config = TPruneConfig.from_dict(dict(read_config(like.path)))
+    lengths = (settings.source_tokens, settings.target_tokens) if text is None else filling.mean_lengths(text)
+    inputs = filling.inputs(config, *lengths, settings)
+    return Stage(
+        "latency table",
+        out,
+        artifact.fingerprint(filling.KIND, inputs, {}),
+        filling.fill(out, config, *lengths, settings),
+    )
 
 
 def bundle(

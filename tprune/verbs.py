@@ -182,6 +182,25 @@ def export(
     done(delivery.bundle(out, artifact.read(model, "model"), engine, precision, text, chosen, few).make(force).path)
 
 
+def table(
+    out: Annotated[Path, typer.Argument(help="Directory to write.")],
+    like: Annotated[Path, typer.Option(help="The largest model that the table has to predict.")],
+    engine: Annotated[str, typer.Option(help="onnxruntime or executorch.")] = "onnxruntime",
+    precision: Annotated[str, typer.Option(help="fp32, int8 or, for ONNX Runtime, int8-block.")] = "fp32",
+    threads: Annotated[int, typer.Option(help="Threads of the engine.")] = 1,
+    corpus: Annotated[Path | None, typer.Option(help="Its validation sentences tell the lengths.")] = None,
+    recipe: Recipe = None,
+    overrides: Overrides = None,
+    force: Force = False,
+) -> None:
+    """Measure what each component of a model costs on this machine, for `prune --speedup`."""
+    from tprune import artifact, delivery
+
+    given = [f"table.engine={engine}", f"table.precision={precision}", f"table.threads={threads}"]
+    chosen = _settings(recipe, [*given, *(overrides or [])]).table
+    done(delivery.table(out, artifact.read(like, "model"), _maybe(corpus, "corpus"), chosen).make(force).path)
+
+
 def bench(
     dense: Annotated[Path, typer.Argument(help="The dense model's directory or bundle.")],
     pruned: Annotated[list[Path], typer.Argument(help="Pruned models, or their bundles for the same engine.")],
@@ -248,4 +267,4 @@ def _logs(out: Path) -> Path:
     return out.with_name(out.name + ".logs")
 
 
-VERBS = (corpus, train, analyze, sparsify, prune, recover, shortlist, export, bench)
+VERBS = (corpus, train, analyze, sparsify, prune, recover, shortlist, export, table, bench)
