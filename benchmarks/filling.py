@@ -30,7 +30,7 @@ from tprune.model.shape import TPruneConfig
 from tprune.model.transformer import TPruneForConditionalGeneration
 from tprune.text.corpus import open_corpus
 
-WARMUP, SENTENCES = 2, 4
+WARMUP, SENTENCES = 2, latency.TURN
 FIRST_WORD = 4  # of the random sentences: special tokens come before
 DIGITS = 5  # of a time in ms
 EQUAL_WIDTHS = ("executorch",)  # see `tprune.export.buffered.equal_widths`

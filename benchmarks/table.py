@@ -168,6 +168,14 @@ def unit_costs(table: LatencyTable, config: TPruneConfig) -> dict[str, float]:
     return found
 
 
+def forecast(table: LatencyTable, how: Mapping[str, Any]) -> str:
+    """One line on what a plan is predicted to take; `how` is the plan's own."""
+    return (
+        f"predicted {how['predicted_ms']:.2f} ms instead of {how['dense_ms']:.2f}, {how['predicted_speedup']:.2f}x, "
+        f"for {table.engine} {table.precision}, threads: {table.threads}, {table.environment.cpu}"
+    )
+
+
 def read(path: Path) -> LatencyTable:
     """Read a table from its artifact's directory, or from a JSON file.
 

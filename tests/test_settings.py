@@ -182,3 +182,20 @@ def test_settings_are_immutable_and_survive_json() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         settings.learn.steps = 1  # type: ignore[misc]
     assert Config.model_validate(json.loads(json.dumps(resolved(settings)))) == settings
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"planner": "latency"}, "the planner latency goes with the budgets speedup and milliseconds"),
+        ({"budget": "speedup", "amount": 2.0, "table": "t"}, "the planner latency goes with the budgets"),
+        ({"planner": "latency", "budget": "speedup"}, "the planner latency, and no other, needs an amount and a table"),
+        ({"planner": "latency", "budget": "milliseconds", "amount": 2.0}, "needs an amount and a table"),
+        ({"amount": 2.0}, "needs an amount and a table"),
+        ({"table": "measure"}, "needs an amount and a table"),
+    ],
+)
+def test_a_time_is_counted_with_a_table_and_nothing_else_is(given: dict[str, Any], why: str) -> None:
+    with pytest.raises(InputError, match=why):
+        settings.target(name="t", **given)
+    assert settings.target(name="t", planner="latency", budget="speedup", amount=2.0, table="measure").amount == 2

@@ -19,6 +19,8 @@ PRECISIONS: Mapping[str, tuple[str, ...]] = {
 }
 """What bundles there are of each engine."""
 
+MEASURE = "measure"  # in place of a latency table's path: fill one in the run
+
 
 class Section(BaseModel):
     """A part of the tree: immutable, and nothing unknown gets in."""
@@ -135,7 +137,7 @@ class Target(Section):
     amount: Annotated[float, Field(gt=0)] | None = None
     """The speedup over the unpruned model, or the milliseconds (latency)."""
     table: str | None = None
-    """Latency table that the budget is counted with: its path, or "measure" to fill one in the run (latency)."""
+    """Latency table that the budget is counted with: its path, or MEASURE to fill one in the run (latency)."""
     keep: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Share of the dense model's budget quantity that may stay (uniform, global)."""
     threshold: Share = 0.1

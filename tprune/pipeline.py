@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tprune import delivery, stages
 from tprune.artifact import Artifact, read
-from tprune.config import PRECISIONS, Config, Export
+from tprune.config import MEASURE, PRECISIONS, Config, Export
 from tprune.errors import InputError
 from tprune.stages import Stage
 
@@ -59,8 +59,13 @@ def run(config: Config, out: Path, tell: Tell, until: str = "report") -> Artifac
     plans: dict[str, Artifact] = {}
     for target in config.targets if "recover" in steps else ():
         source = sources["shs" if target.score == "shs" else "dense"]
+        table = None
+        if target.table == MEASURE:
+            table = _settle(delivery.table(out / "table", dense, text, config.table), tell)
+        elif target.table is not None:
+            table = read(Path(target.table), "latency-table")
         plans[target.name] = _settle(
-            stages.plan(out / "plans" / target.name, source, analysis, text, target, config.learn.seed), tell
+            stages.plan(out / "plans" / target.name, source, analysis, text, target, config.learn.seed, table), tell
         )
         pruned = _settle(stages.prune(out / "pruned" / target.name, source, plans[target.name]), tell)
         last = models[target.name] = _settle(

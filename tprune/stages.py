@@ -147,14 +147,23 @@ def shs(out: Path, model: Artifact, analysis: Artifact, text: Artifact, settings
 
 
 def plan(
-    out: Path, model: Artifact, analysis: Artifact | None, text: Artifact | None, target: Target, seed: int
+    out: Path,
+    model: Artifact,
+    analysis: Artifact | None,
+    text: Artifact | None,
+    target: Target,
+    seed: int,
+    table: Artifact | None = None,
 ) -> Stage:
     """Which units are kept; without an analysis all components count alike."""
 
     def make(partial_out: Path) -> None:
+        from tprune.benchmarks import table as tables
         from tprune.model import checkpoint
+        from tprune.progress import tell
         from tprune.sparsity import bssl, lines, planner, scores
         from tprune.sparsity import plan as plans
+        from tprune.sparsity.latency import Importance
         from tprune.text.corpus import open_corpus
 
         measured = artifact.read_json(analysis.path / "analysis.json") if analysis else None
@@ -162,9 +171,11 @@ def plan(
         groups = lines.groups(source.config, lines.WIDTH_KINDS)
         pairs = open_corpus(text).split("train") if text else None
         found = scores.score(target.score, source, groups, pairs, seed, bssl.importance(measured) if measured else None)
-        chosen = planner.make(
-            source.config, target, found, layer_importance=bssl.layer_importance(measured) if measured else None
-        )
+        whole = Importance(bssl.sublayer_importance(measured), bssl.layer_importance(measured)) if measured else None
+        costs = tables.read(table.path) if table else None
+        chosen = planner.make(source.config, target, found, importance=whole, costs=costs)
+        if costs:
+            tell(tables.forecast(costs, chosen.how))
         plans.write(chosen, partial_out / "plan.json")
 
     return stage(
@@ -172,7 +183,7 @@ def plan(
         "plan",
         out,
         {"target": resolved(target), "seed": seed},
-        _given(model=model, analysis=analysis, corpus=text),
+        _given(model=model, analysis=analysis, corpus=text, table=table),
         make,
     )
 

@@ -85,6 +85,9 @@ def prune(
     parameters: Annotated[float | None, typer.Option(help="Share of the parameters that may stay.")] = None,
     flops: Annotated[float | None, typer.Option(help="Share of the FLOPs that may stay.")] = None,
     threshold: Annotated[float | None, typer.Option(help="Drop units under this share of their mean norm.")] = None,
+    speedup: Annotated[float | None, typer.Option(help="Speedup over MODEL, by the device's table.")] = None,
+    milliseconds: Annotated[float | None, typer.Option(help="Time of a sentence, by the device's table.")] = None,
+    device_table: Annotated[Path | None, typer.Option(help="What `tprune table` measured on the device.")] = None,
     plan: Annotated[Path | None, typer.Option(help="Use this plan.")] = None,
     score: Annotated[str, typer.Option(help="shs, magnitude, taylor or random.")] = "magnitude",
     planner: Annotated[str, typer.Option(help="global or uniform.")] = "global",
@@ -105,8 +108,15 @@ def prune(
     else:
         target = _target(
             out.name,
-            {"parameters": parameters, "flops": flops, "threshold": threshold},
+            {
+                "parameters": parameters,
+                "flops": flops,
+                "threshold": threshold,
+                "speedup": speedup,
+                "milliseconds": milliseconds,
+            },
             planner,
+            device_table,
             score=score,
             drop_encoder_layers=drop_encoder_layers,
             drop_decoder_layers=drop_decoder_layers,
@@ -119,6 +129,7 @@ def prune(
             _maybe(corpus, "corpus"),
             target,
             seed,
+            _maybe(device_table, "latency-table"),
         ).make(force)
     done(stages.prune(out, source, chosen).make(force).path)
 
@@ -239,21 +250,30 @@ def _settings(recipe: str | None, overrides: list[str] | None) -> "Config":
     return settings.load(recipe, overrides or []) if recipe else settings.defaults(overrides or [])
 
 
-def _target(name: str, budgets: dict[str, float | None], planner: str, **rest: Any) -> "Target":
+def _target(
+    name: str, budgets: dict[str, float | None], planner: str, device_table: Path | None, **rest: Any
+) -> "Target":
     given = {key: value for key, value in budgets.items() if value is not None}
     if len(given) != 1:
         raise InputError(
             "one budget is needed",
             got=", ".join(given) or "none",
-            wanted="--parameters, --flops or --threshold (or --plan)",
+            wanted="--parameters, --flops, --threshold, --speedup or --milliseconds (or --plan)",
             fix="give exactly one",
         )
     ((key, value),) = given.items()
-    budget = (
-        {"planner": "threshold", "threshold": value}
-        if key == "threshold"
-        else {"planner": planner, "budget": key, "keep": value}
-    )
+    timed = key in ("speedup", "milliseconds")
+    if timed != (device_table is not None):
+        raise InputError(
+            "a time is counted with a table, and nothing else is",
+            got=f"--{key} {'without' if timed else 'with'} --device-table",
+            fix="fill a table with `tprune table` and give it" if timed else "leave --device-table out",
+        )
+    budget: dict[str, Any] = {"planner": planner, "budget": key, "keep": value}
+    if key == "threshold":
+        budget = {"planner": "threshold", "threshold": value}
+    elif timed:
+        budget = {"planner": "latency", "budget": key, "amount": value, "table": str(device_table)}
     return settings.target(name=name, **budget, **rest)
 
 

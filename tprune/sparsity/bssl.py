@@ -122,6 +122,16 @@ def layer_importance(analysis: Mapping[str, Any]) -> dict[str, list[float]]:
     return found
 
 
+def sublayer_importance(analysis: Mapping[str, Any]) -> dict[str, list[float]]:
+    """Loss increase by group ("encoder.0.sublayer") when one sub-layer is left out, in order; at least a floor."""
+    found: dict[str, list[float]] = {}
+    for entry in analysis["sensitivity"]:
+        if entry["kind"] == "sublayer":
+            found.setdefault(entry["component"], []).append(entry["loss"] - analysis["dense"]["loss"])
+    floor = max(0.05 * float(np.median([value for values in found.values() for value in values] or [0.0])), 1e-6)
+    return {name: [max(value, floor) for value in values] for name, values in found.items()}
+
+
 def strengths(groups: Sequence[Group], weight: float, analysis: Mapping[str, Any] | None) -> dict[str, float]:
     """Penalty strength per group: `weight`, up to twice where BSSL found little loss, down to half where much."""
     measured = importance(analysis) if analysis else {}

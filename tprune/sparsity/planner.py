@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tprune.config import Target
-from tprune.errors import PlanError
+from tprune.errors import InputError, PlanError
 from tprune.model.shape import TPruneConfig
-from tprune.sparsity import cost, lines, plan
+from tprune.sparsity import cost, latency, lines, plan
+from tprune.sparsity.latency import Costs, Importance
 from tprune.sparsity.lines import Group
 from tprune.sparsity.plan import Plan
 
@@ -57,7 +58,8 @@ def make(
     target: Target,
     scores: Mapping[str, Tensor],
     *,
-    layer_importance: Mapping[str, Sequence[float]] | None = None,
+    importance: Importance | None = None,
+    costs: Costs | None = None,
 ) -> Plan:
     """Plan what to keep.
 
@@ -65,13 +67,24 @@ def make(
         config: The model's configuration.
         target: Planner, budget, threshold, grid and layers to drop.
         scores: (size,) by group name, for the ffn, qk and vo groups; squared norms for `threshold`.
-        layer_importance: Loss increase per layer of "encoder.layer" and "decoder.layer"; the least
-            important layers go. Without it the middle ones go.
+        importance: What BSSL measured of whole layers and sub-layers. Of layers to drop the least important go;
+            without a measurement the middle ones.
+        costs: Predicted milliseconds (latency).
 
     Raises:
         PlanError: The budget is below what the smallest model costs, or no layer would be left.
+        InputError: The planner latency without costs.
     """
-    keep = _layers_to_keep(config, target, layer_importance or {})
+    keep = _layers_to_keep(config, target, importance.layers if importance else {})
+    if target.planner == "latency":
+        if costs is None:
+            raise InputError(
+                "this planner needs a latency table",
+                where=f"target {target.name}",
+                got="planner latency without a table",
+                fix="fill one with `tprune table` and give it",
+            )
+        return latency.make(config, target, scores, costs, importance, layers=keep)
     skeleton = plan.make(target.name, config, keep, {})
     ladders = [_ladder(group, scores[group.name], target.grid) for group in _alive(config, skeleton)]
     PLANNERS[target.planner](config, target, skeleton, ladders, scores)
@@ -213,3 +226,4 @@ def _require_budget(config: TPruneConfig, target: Target, skeleton: Plan, ladder
 
 
 PLANNERS = {"threshold": threshold, "uniform": uniform, "global": cheapest_first}
+"""Those that choose widths alone; `latency` chooses sub-layers and layers too."""
