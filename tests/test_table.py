@@ -1,0 +1,62 @@
+"""From a latency table to a smaller model, by the command line."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.command import tprune
+from tests.sparsity.small_models import config, model_of
+from tprune import artifact
+from tprune.benchmarks import filling, table
+from tprune.benchmarks.probes import Task
+from tprune.model import checkpoint
+from tprune.sparsity import lines
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    with artifact.create(tmp_path / "dense", "model", config={}) as partial:
+        checkpoint.save(model_of(config(heads=2, width=16, ffn=32, depth=3)), partial)
+    return tmp_path / "dense"
+
+
+class PerWeight:
+    """Stands in for the clock: a microsecond a weight."""
+
+    def __init__(self, folder: Path, settings: Any, source_tokens: int) -> None:
+        assert source_tokens == 20
+
+    def __call__(self, tasks: Sequence[Task], tell: Callable[[str], None]) -> dict[str, list[float]]:
+        return {task.name: [1e-3 * task.target_tokens * weights(task.config)] * 3 for task in tasks}
+
+
+def weights(shapes: Any) -> int:
+    with torch.device("meta"):
+        model = filling.TPruneForConditionalGeneration(shapes)
+    parts = [parameter for name, parameter in model.named_parameters() if "norm" not in name]
+    return sum(part.numel() for part in parts if part.dim() > 1) - shapes.max_positions * shapes.d_model
+
+
+def test_a_table_leads_to_the_speedup(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(filling, "LocalMeter", PerWeight)
+    costs, small = tmp_path / "table", tmp_path / "small"
+    assert tprune(monkeypatch, "table", costs, "--like", model, "--precision", "int8", "--set", "table.points=2") == 0
+    assert capsys.readouterr().out == f"{costs}\n"
+    made = table.read(artifact.read(costs, "latency-table").path)
+    assert (made.engine, made.precision, made.threads) == ("onnxruntime", "int8", 1)
+    assert tprune(monkeypatch, "prune", model, "--speedup", "2", "--device-table", costs, "--out", small) == 0
+    before, after = checkpoint.load(model), checkpoint.load(small)
+    assert weights(before.config) / weights(after.config) == pytest.approx(2, rel=0.1)
+    how = artifact.read_json(tmp_path / "small.plan" / "plan.json")["how"]
+    assert how["predicted_speedup"] >= 2
+    assert how["predicted_ms"] == pytest.approx(table.predict(made, after.config))
+    assert f"predicted {how['predicted_ms']:.2f} ms instead of {how['dense_ms']:.2f}" in capsys.readouterr().err
+    assert set(artifact.read(tmp_path / "small.plan").manifest["parents"]) == {"model", "table"}
+    assert set(table.unit_costs(made, before.config)) == {
+        group.name for group in lines.groups(before.config, lines.WIDTH_KINDS)
+    }
