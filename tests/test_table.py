@@ -13,6 +13,7 @@ from tprune import artifact
 from tprune.benchmarks import filling, table
 from tprune.benchmarks.probes import Task
 from tprune.model import checkpoint
+from tprune.model.transformer import TPruneForConditionalGeneration
 from tprune.sparsity import lines
 
 
@@ -35,9 +36,10 @@ class PerWeight:
 
 def weights(shapes: Any) -> int:
     with torch.device("meta"):
-        model = filling.TPruneForConditionalGeneration(shapes)
+        model = TPruneForConditionalGeneration(shapes)
     parts = [parameter for name, parameter in model.named_parameters() if "norm" not in name]
-    return sum(part.numel() for part in parts if part.dim() > 1) - shapes.max_positions * shapes.d_model
+    counted: int = sum(part.numel() for part in parts if part.dim() > 1)
+    return counted - shapes.max_positions * shapes.d_model
 
 
 def test_a_table_leads_to_the_speedup(

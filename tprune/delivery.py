@@ -35,6 +35,7 @@ def shortlist(out: Path, text: Artifact, settings: Shortlist) -> Stage:
 def table(out: Path, like: Artifact, text: Artifact | None, settings: Table) -> Stage:
     """What each component costs on this machine, up to the widths of a model and at the lengths of a corpus."""
     from tprune.benchmarks import filling
+    from tprune.benchmarks.table import KIND
     from tprune.model.checkpoint import read_config
     from tprune.model.shape import TPruneConfig
 
@@ -44,7 +45,7 @@ def table(out: Path, like: Artifact, text: Artifact | None, settings: Table) -> 
     return Stage(
         "latency table",
         out,
-        artifact.fingerprint(filling.KIND, inputs, {}),
+        artifact.fingerprint(KIND, inputs, {}),
         filling.fill(out, config, *lengths, settings),
     )
 

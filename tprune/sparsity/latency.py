@@ -116,7 +116,7 @@ def make(
         chosen = knapsack.solve(stacks, budget, dense_ms / TICKS)
     except PlanError:
         raise _impossible(target, stacks, budget, dense_ms) from None
-    keep = _keep(config, parts, chosen.picks) | dict(words[chosen.picks[-1]].keep)
+    keep = {**_keep(config, parts, chosen.picks), **words[chosen.picks[-1]].keep}
     predicted = {
         "dense_ms": dense_ms,
         "predicted_ms": chosen.cost,
@@ -170,7 +170,9 @@ def _widths(
 ) -> tuple[list[float], list[Keep], list[Any]]:
     """Saliency, kept units and shape of every width of a feed-forward network, the widest first."""
     order, sums = _ranked(scores[where], 1)
-    values, keeps, shapes = [], [], []
+    values: list[float] = []
+    keeps: list[Keep] = []
+    shapes: list[Any] = []
     for size in _on_grid(width, grid):
         values.append(float(sums[0, size]))
         keeps.append({} if size == width else {where: _units(order[:, :size])})
@@ -186,7 +188,9 @@ def _attentions(
     ranked = {kind: _ranked(scores[f"{where}.{kind}"], heads) for kind in ("qk", "vo")}
     # the heads that matter most stay
     by_rank = np.argsort(-sum(sums[:, -1] for _, sums in ranked.values()), kind="stable")
-    values, keeps, shapes = [], [], []
+    values: list[float] = []
+    keeps: list[Keep] = []
+    shapes: list[Any] = []
     for count in range(heads, 0, -1):
         alive = np.sort(by_rank[:count])
         sums = {kind: own[alive].sum(axis=0) for kind, (_, own) in ranked.items()}
@@ -230,7 +234,9 @@ def _gone(importance: Importance, stack: str, index: int, parts: Sequence[_Part]
     return min(0.0, sum(part.options[0].value for part in parts) - measured[index])
 
 
-def _keep(config: TPruneConfig, layers: Sequence[tuple[str, int, list[_Part]]], picks: Sequence[int]) -> Keep:
+def _keep(
+    config: TPruneConfig, layers: Sequence[tuple[str, int, list[_Part]]], picks: Sequence[int]
+) -> dict[str, tuple[int, ...]]:
     left = iter(picks)
     keep: dict[str, tuple[int, ...]] = {}
     alive: dict[str, list[int]] = {stack: [] for stack in lines.STACKS}
