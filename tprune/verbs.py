@@ -273,7 +273,7 @@ def _target(
     if key == "threshold":
         budget = {"planner": "threshold", "threshold": value}
     elif timed:
-        budget = {"planner": "latency", "budget": key, "amount": value, "table": str(device_table)}
+        budget = {"planner": "latency", "budget": key, "amount": value, "table": device_table and device_table.name}
     return settings.target(name=name, **budget, **rest)
 
 
