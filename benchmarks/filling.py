@@ -171,7 +171,7 @@ def mean_lengths(text: Artifact) -> tuple[int, int]:
 
 
 def _grid(like: TPruneConfig, settings: Table) -> Grid:
-    return probes.grid_for(like, settings.d_models, settings.points)
+    return probes.grid_for(like, settings.d_models, settings.points, settings.least_width)
 
 
 def _times(folder: Path, groups: Sequence[probes.Group], meter: Meter, tell: Tell) -> dict[str, dict[str, list[float]]]:

@@ -16,7 +16,6 @@ from tprune.benchmarks.table import FIXED, OUTPUT, STEP, Surface
 from tprune.model.shape import TPruneConfig, attention_shape
 from tprune.sparsity import lines
 
-LEAST_WIDTH = 8
 ATTENTIONS = ("encoder.self_attn", "decoder.self_attn", "decoder.cross_attn")
 FFNS = ("encoder.ffn", "decoder.ffn")
 BASE = "base"
@@ -56,13 +55,14 @@ class Group:
     tasks: tuple[Task, ...]
 
 
-def grid_for(config: TPruneConfig, d_models: Sequence[int] = (), points: int = 3) -> Grid:
-    """A grid from a model's own widths down to one head, a width of 8 and an eighth of the vocabulary.
+def grid_for(config: TPruneConfig, d_models: Sequence[int] = (), points: int = 3, least: int = 8) -> Grid:
+    """A grid from a model's own widths down to one head, the least width and an eighth of the vocabulary.
 
     Args:
         config: The largest model that the table has to predict.
         d_models: Widths of the residual stream besides the model's own.
         points: Most positions of an axis: the least, and the largest with its halves.
+        least: Least width of a head and of a feed-forward network.
     """
     layers = [layer for stack in lines.STACKS for layer in lines.layer_shapes(config, stack)]
     shapes = [shape for layer in layers for shape in layer.values() if lines.is_there(shape)]
@@ -71,8 +71,8 @@ def grid_for(config: TPruneConfig, d_models: Sequence[int] = (), points: int = 3
     return Grid(
         tuple(sorted({config.d_model, *d_models})),
         _halved(max(shape["heads"] for shape in attentions), 1, points),
-        _halved(max(max(shape["qk"], shape["v"]) for shape in attentions), LEAST_WIDTH, points),
-        _halved(max(shape for shape in shapes if not isinstance(shape, Mapping)), LEAST_WIDTH, points),
+        _halved(max(max(shape["qk"], shape["v"]) for shape in attentions), least, points),
+        _halved(max(shape for shape in shapes if not isinstance(shape, Mapping)), least, points),
         _halved(vocabulary, vocabulary // 8, points),
     )
 

