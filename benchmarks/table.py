@@ -64,7 +64,7 @@ class Surface(Section):
                 "outside the latency table",
                 where=where,
                 problems=beyond,
-                fix="keep to what was measured (--grid), or fill a table like this model: tprune table OUT --like MODEL",
+                fix="keep to what was measured (--grid), or fill a table like the model: tprune table OUT --like MODEL",
             )
         corners = [_neighbors(positions, point[name]) for name, positions in self.axes.items()]
         return float(

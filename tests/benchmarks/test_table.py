@@ -89,7 +89,7 @@ def test_beyond_the_grid_it_refuses() -> None:
     surface = Surface(axes={"d_model": (32,), "width": (8, 64)}, ms=[[1.0, 2.0]])
     assert error_of(lambda: surface.at("decoder.ffn", d_model=64, width=4)) == (
         "decoder.ffn: outside the latency table · d_model 64, measured from 32 to 32; width 4, measured from 8 to 64 · "
-        "keep to what was measured (--grid), or fill a table like this model: tprune table OUT --like MODEL"
+        "keep to what was measured (--grid), or fill a table like the model: tprune table OUT --like MODEL"
     )
 
 
