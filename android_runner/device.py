@@ -62,8 +62,8 @@ class Facts:
     def environment(self) -> Environment:
         """What result rows say of it."""
         facts: dict[str, Any] = asdict(self)
-        cpu = facts.pop("soc") or self.model or self.machine or "unknown"
-        return Environment(kind=facts.pop("kind"), cpu=cpu, **facts)
+        model, kind = facts.pop("model"), facts.pop("kind")
+        return Environment(kind=kind, cpu=facts.pop("soc") or self.machine or "unknown", device=model, **facts)
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,13 @@
 """Run one job on a device: push what is missing, start, wait, pull, check."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tprune.android_runner import journal, package, run_file
 from tprune.android_runner.build import Runner
-from tprune.android_runner.journal import Journal
+from tprune.android_runner.links import DeviceLostError
 from tprune.android_runner.run_file import Job
 from tprune.android_runner.transport import LOG, Device
 from tprune.artifact import Artifact
@@ -16,8 +17,8 @@ SLOWEST_SENTENCE = 30.0  # seconds, for the limit of a run
 
 def execute(
     device: Device, runner: Runner, bundle: Artifact, job: Job, sentences: Sequence[Sequence[int]], name: str
-) -> Journal:
-    """Translate sentences on a device.
+) -> bytes:
+    """Translate sentences on a device: the run's complete journal.
 
     Args:
         device: Where.
@@ -40,18 +41,71 @@ def execute(
         package.write_run(Path(made), bundle, job, sentences)
         device.push({f"{folder}/{file}": Path(made) / file for file in (run_file.RUN, run_file.SENTENCES)})
     device.start(folder, package.command(runner))
-    return collect(device, folder, 60 + job.seconds + SLOWEST_SENTENCE * (job.runs + job.warmup))
+    return collect(device, job, name)
 
 
-def collect(device: Device, folder: str, seconds: float) -> Journal:
-    """Wait for the run of a folder and read what it wrote.
+def collect(device: Device, job: Job, name: str) -> bytes:
+    """Wait for a run that was started and read its complete journal.
 
     Raises:
         DeviceLostError: The device does not answer any more; what runs there goes on.
         MachineError: The runner failed or takes too long.
     """
-    device.wait(folder, seconds)
-    where = f"{device.name} {folder}"
+    folder = f"{package.RUNS}/{name}"
+    device.wait(folder, 60 + 2 * job.seconds + SLOWEST_SENTENCE * (job.runs + job.warmup))
     written = device.run(["cat", f"{device.folder}/{folder}/{run_file.JOURNAL}"], seconds=120)
     log = device.run(["tail", "-n", "3", f"{device.folder}/{folder}/{LOG}"])
-    return journal.finished(b"" if written.status else written.output, where, log.text)
+    content = b"" if written.status else written.output
+    journal.finished(content, f"{device.name} {folder}", log.text)
+    return content
+
+
+def execute_steadily(
+    device: Device,
+    runner: Runner,
+    bundle: Artifact,
+    job: Job,
+    sentences: Sequence[Sequence[int]],
+    name: str,
+    patience_seconds: float,
+) -> bytes:
+    """Execute, and when the device vanishes wait for it: what was started goes on there, and is read when it is back.
+
+    Args:
+        patience_seconds: Longest wait for the device, each time that it vanishes.
+
+    The other arguments, and the errors, are those of `execute`; a device that stays away is lost.
+    """
+    started = False
+    while True:
+        try:
+            if started and device.poll(f"{package.RUNS}/{name}") != "gone":
+                return collect(device, job, name)
+            started = False
+            return execute(device, runner, bundle, job, sentences, name)
+        except DeviceLostError:
+            _wait_for(device, patience_seconds)
+            started = _is_this_run(device, bundle, job, sentences, name)
+
+
+def _wait_for(device: Device, seconds: float) -> None:
+    limit = time.monotonic() + seconds
+    while True:
+        try:
+            device.run(["true"])
+            return
+        except DeviceLostError:
+            if time.monotonic() > limit:
+                raise
+            time.sleep(min(1.0, seconds / 10))
+
+
+def _is_this_run(device: Device, bundle: Artifact, job: Job, sentences: Sequence[Sequence[int]], name: str) -> bool:
+    """Whether what lies in the run's folder is this run, and not an earlier one of its name."""
+    with TemporaryDirectory() as made:
+        package.write_run(Path(made), bundle, job, sentences)
+        for file in (run_file.RUN, run_file.SENTENCES):
+            there = device.run(["cat", f"{device.folder}/{package.RUNS}/{name}/{file}"])
+            if there.output != (Path(made) / file).read_bytes():
+                return False
+    return True

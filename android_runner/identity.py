@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from tprune import artifact
-from tprune.android_runner import build, execution, run_file
+from tprune.android_runner import build, execution, journal, run_file
 from tprune.android_runner.links import Local
 from tprune.android_runner.run_file import Job
 from tprune.android_runner.transport import Device
@@ -46,7 +46,7 @@ def compare(bundle: Artifact, sentences: Sequence[Sequence[int]], folder: Path) 
     said = description.read(bundle.path)
     job = Job(run_file.modes(said)[0], THREADS, runs=len(sentences), warmup=WARMUP)
     runner = build.build(said.engine, ABI)
-    found = execution.execute(Device(Local(str(folder))), runner, bundle, job, sentences, "identity")
+    found = journal.parse(execution.execute(Device(Local(str(folder))), runner, bundle, job, sentences, "identity"))
     translate = decode.one_by_one(open_bundle(bundle.path, THREADS), Search(**said.search))
     expected = [translate(ids) for ids in sentences]
     identical = sum(one.tokens == ids for one, ids in zip(found.timed, expected, strict=True))

@@ -1,12 +1,12 @@
 """The stages after a recovered model: bundles, benchmark, report."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tprune import artifact
 from tprune.artifact import Artifact
-from tprune.config import Bench, Export, Shortlist, resolved
+from tprune.config import Bench, Config, Export, Shortlist, resolved
 from tprune.stages import Stage, stage
 
 Entry = tuple[str, str, str]
@@ -91,6 +91,49 @@ def bench(out: Path, experiment: str, entries: Mapping[Entry, Artifact], text: A
     return stage(
         "benchmark", "results", out, {"experiment": experiment, **resolved(settings)}, {**parents, "corpus": text}, make
     )
+
+
+def bench_devices(
+    out: Path,
+    experiment: str,
+    entries: Mapping[Entry, Artifact],
+    text: Artifact,
+    settings: Config,
+    names: Sequence[str],
+) -> Stage:
+    """Latency, memory and BLEU of bundles, dense and pruned, on devices side by side."""
+
+    def make(partial_out: Path) -> None:
+        from concurrent.futures import ThreadPoolExecutor
+
+        from tprune.android_runner.links import open_link
+        from tprune.android_runner.session import Session, measure
+        from tprune.android_runner.transport import Device
+        from tprune.benchmarks import quality, record
+        from tprune.progress import tell
+        from tprune.text.corpus import open_corpus
+
+        corpus, dataset, target = open_corpus(text), quality.dataset_name(text), text.manifest["config"]["target"]
+
+        def measured(device: Device) -> list[record.Row]:
+            done = partial_out / artifact.SCRATCH / device.name.replace(":", "-")
+            done.mkdir(exist_ok=True)
+            session = Session(device, settings.device, done, tell)
+            return list(measure(experiment, dataset, session, entries, corpus, target, settings.bench))
+
+        devices = [Device(open_link(name)) for name in names]
+        with ThreadPoolExecutor(len(devices)) as side_by_side:
+            rows = [row for found in side_by_side.map(measured, devices) for row in found]
+        record.write(partial_out / "results.json", rows)
+
+    parents = {"/".join(key): made for key, made in entries.items()}
+    config = {
+        "experiment": experiment,
+        "devices": list(names),
+        "device": resolved(settings.device),
+        "bench": resolved(settings.bench),
+    }
+    return stage("benchmark on devices", "results", out, config, {**parents, "corpus": text}, make)
 
 
 def report(
