@@ -173,13 +173,13 @@ def _wheel_library() -> Path:
 
 
 def _aarch64_library() -> Path:
-    named = os.environ.get(LIBRARY_VARIABLE)
-    found = sorted(Path(named).glob("**/libonnxruntime.so.*")) if named else []
+    folder = Path(os.environ.get(LIBRARY_VARIABLE) or SOURCES.parents[1] / "build" / "aarch64")
+    found = sorted(folder.glob("**/libonnxruntime.so.*"))
     if not found:
         raise MachineError(
             "no ONNX Runtime for aarch64",
             where=LIBRARY_VARIABLE,
-            got=named or "not set",
+            got=f"none in {folder}",
             wanted="the folder of an unpacked wheel",
             fix=f"pip download --no-deps --only-binary=:all: --platform manylinux_2_28_aarch64 "
             f"onnxruntime=={version('onnxruntime')}, unzip it, and name its folder",

@@ -41,7 +41,8 @@ def files(runner: Runner, bundle: Artifact) -> dict[str, Path]:
 def command(runner: Runner) -> list[str]:
     """What starts the runner in a folder below RUNS."""
     folder = f"../../{RUNNERS}/{runner.folder.name}"
-    words = [folder if word == "." else word.replace("./", f"{folder}/", 1) for word in runner.command]
+    beside = {".": folder}
+    words = [f"{folder}{word[1:]}" if word.startswith("./") else beside.get(word, word) for word in runner.command]
     return [*words, run_file.RUN]
 
 

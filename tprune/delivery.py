@@ -6,7 +6,7 @@ from typing import Any
 
 from tprune import artifact
 from tprune.artifact import Artifact
-from tprune.config import Bench, Config, Export, Shortlist, resolved
+from tprune.config import Bench, Config, DeviceBench, Export, Shortlist, resolved
 from tprune.stages import Stage, stage
 
 Entry = tuple[str, str, str]
@@ -134,6 +134,26 @@ def bench_devices(
         "bench": resolved(settings.bench),
     }
     return stage("benchmark on devices", "results", out, config, {**parents, "corpus": text}, make)
+
+
+def pack(out: Path, bundle: Artifact, text: Artifact, abi: str, settings: DeviceBench, force: bool) -> Artifact:
+    """Everything that goes to a device for a bundle, in one folder."""
+    from tprune.android_runner import build, package, run_file
+    from tprune.android_runner.run_file import Job
+    from tprune.benchmarks import quality
+    from tprune.export import description
+    from tprune.text.corpus import open_corpus
+
+    said = description.read(bundle.path)
+    job = Job(
+        run_file.modes(said)[0],
+        settings.threads,
+        settings.runs,
+        warmup=settings.warmup,
+        seconds=settings.seconds,
+    )
+    sentences = quality.spread(open_corpus(text), settings.sentences)
+    return package.pack(out, build.build(said.engine, abi), bundle, job, sentences, force)
 
 
 def report(

@@ -212,6 +212,22 @@ def bench(
     done(made.path)
 
 
+def pack(
+    bundle: Folder,
+    corpus: Annotated[Path, typer.Option(help="Its test sentences go along.")],
+    out: Out,
+    abi: Annotated[str, typer.Option(help="x86_64 or aarch64.")] = "aarch64",
+    recipe: Recipe = None,
+    overrides: Overrides = None,
+    force: Force = False,
+) -> None:
+    """Write what is pushed to a device for a bundle into one folder, to be started there by hand."""
+    from tprune import artifact, delivery
+
+    chosen = _settings(recipe, overrides).device
+    done(delivery.pack(out, artifact.read(bundle, "bundle"), artifact.read(corpus, "corpus"), abi, chosen, force).path)
+
+
 def devices(
     device: Annotated[list[str] | None, typer.Option(help="Look at this one besides, such as ssh:HOST.")] = None,
 ) -> None:
@@ -268,4 +284,4 @@ def _logs(out: Path) -> Path:
     return out.with_name(out.name + ".logs")
 
 
-VERBS = (corpus, train, analyze, sparsify, prune, recover, shortlist, export, bench, devices)
+VERBS = (corpus, train, analyze, sparsify, prune, recover, shortlist, export, bench, pack, devices)

@@ -13,7 +13,7 @@ TOKENS, EOS, START = 37, 3, 1
 SENTENCES = [[5, 9, 2], [30], [7, 7, 7, 7, 12, 36], [11, 4]]
 
 
-def run(runner: Path, folder: Path, sentences: list[list[int]] | None = None, limit: int = 20, **changes: str) -> Ended:
+def run(runner: Path, folder: Path, texts: list[list[int]] | None = None, limit: int = 20, **changes: str) -> Ended:
     keys = {
         "tprune-run": "1",
         "mode": "steps",
@@ -23,12 +23,12 @@ def run(runner: Path, folder: Path, sentences: list[list[int]] | None = None, li
         "start": str(START),
         "eos": str(EOS),
         "banned": "",
-        "runs": str(len(sentences or SENTENCES)),
+        "runs": str(len(texts or SENTENCES)),
     }
     folder.mkdir(exist_ok=True)
     text = "".join(f"{key} {value}\n" for key, value in (keys | changes).items())
     (folder / "run.txt").write_text(text)
-    lines = (f"{limit} {' '.join(map(str, ids))}\n" for ids in sentences or SENTENCES)
+    lines = (f"{limit} {' '.join(map(str, ids))}\n" for ids in texts or SENTENCES)
     (folder / "sentences.txt").write_text("".join(lines))
     return start([str(runner), "run.txt"], folder)
 
