@@ -89,8 +89,8 @@ class Journal(BaseModel):
     @property
     def overhead(self) -> float:
         """Time of the timed sentences outside the inference library, relative to the time in it."""
-        total, library = (sum(getattr(one, field) for one in self.timed) for field in ("total_ns", "library_ns"))
-        return (total - library) / library
+        library = sum(one.library_ns for one in self.timed)
+        return (sum(one.total_ns for one in self.timed) - library) / library
 
     @property
     def peak_bytes(self) -> int | None:

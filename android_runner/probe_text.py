@@ -92,8 +92,8 @@ def clusters(text: str) -> tuple[Cluster, ...]:
         words = files.get("related_cpus", "").split()
         cpus = tuple(sorted({int(word) for word in words if re.fullmatch(r"[0-9]{1,4}", word)}))
         if cpus and len(cpus) == len(words):
-            frequencies = (_whole(files.get(f"cpuinfo_{end}_freq")) for end in ("max", "min"))
-            found.append(Cluster(cpus, *frequencies, files.get("scaling_governor") or None))
+            max_khz, min_khz = (_whole(files.get(f"cpuinfo_{end}_freq")) for end in ("max", "min"))
+            found.append(Cluster(cpus, max_khz, min_khz, files.get("scaling_governor") or None))
     taken = [cpu for cluster in found for cpu in cluster.cpus]
     if len(taken) != len(set(taken)):  # half of it is wrong, and nobody knows which half
         return ()

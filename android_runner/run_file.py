@@ -15,7 +15,7 @@ from tprune.export import tensors
 from tprune.export.description import Bundle
 from tprune.model.search import Search
 
-RUN, SENTENCES, JOURNAL = "run.txt", "sentences.txt", "journal.jsonl"
+RUN, SENTENCES, JOURNAL, LOGITS = "run.txt", "sentences.txt", "journal.jsonl", "logits.f32"
 SCHEMA = 1
 
 Mode = Literal["whole", "steps", "buffered"]
@@ -40,6 +40,7 @@ class Job:
         seconds: Least time of the timed sentences.
         cpus: Processors to stay on; none: wherever the kernel likes.
         sysfs: Where clocks and temperatures are read.
+        logits: Write the logits of every step of the timed sentences to LOGITS, to compare them; times mean less then.
     """
 
     mode: Mode
@@ -49,6 +50,7 @@ class Job:
     seconds: float = 0.0
     cpus: tuple[int, ...] = ()
     sysfs: str = "/sys"
+    logits: bool = False
 
 
 def modes(bundle: Bundle) -> tuple[Mode, ...]:
@@ -77,10 +79,12 @@ def run_text(bundle: Bundle, job: Job, folder: str = ".") -> str:
         folder: Where the bundle's files lie, seen from where the runner is started.
 
     Raises:
-        InputError: The bundle has no graphs for the mode, or a name that would not stay one word.
+        InputError: The bundle has no graphs for the mode, the mode no logits, or a name would not stay one word.
     """
     if job.mode not in modes(bundle):
         raise InputError("no such mode in this bundle", got=job.mode, wanted=" | ".join(modes(bundle)))
+    if job.logits and job.mode == "whole":
+        raise InputError("one graph for everything gives no logits", got=job.mode, wanted="steps")
     search, used = Search(**bundle.search), {name: bundle.graphs[name] for name in GRAPHS[job.mode]}
     lines: list[tuple[object, ...]] = [
         ("tprune-run", SCHEMA),
@@ -95,6 +99,7 @@ def run_text(bundle: Bundle, job: Job, folder: str = ".") -> str:
         ("start", search.start),
         ("eos", search.eos),
         ("banned", *search.banned),
+        *([("logits", LOGITS)] if job.logits else []),
         *_given("cpus", job.cpus),
         *_given("forced_bos", () if search.forced_bos is None else (search.forced_bos,)),
         *_given("forced_eos", () if search.forced_eos is None else (search.forced_eos,)),

@@ -98,6 +98,7 @@ Run read_run(const std::string& path) {
       {"milliseconds", [&](Line& line) { run.milliseconds = line.number(); }},
       {"output", [&](Line& line) { run.output = line.word(); }},
       {"sysfs", [&](Line& line) { run.sysfs = line.word(); }},
+      {"logits", [&](Line& line) { run.logits = line.word(); }},
       {"sentences", [&](Line& line) { sentences = line.word(); }},
       {"start", [&](Line& line) { run.search.start = line.number(); }},
       {"eos", [&](Line& line) { run.search.eos = line.number(); }},

@@ -53,6 +53,7 @@ struct Run {
   std::int64_t milliseconds = 0;   // least time of the timed sentences
   std::string output;
   std::string sysfs = "/sys";
+  std::string logits;  // where to write the logits of every step, as floats; empty: nowhere
   Search search;
   std::map<std::string, Graph> graphs;
   std::map<std::string, Cache> caches;

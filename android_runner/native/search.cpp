@@ -53,7 +53,7 @@ std::int64_t next_token(std::span<const float> logits, const Search& search, std
 
 }  // namespace
 
-Translation translate(Engine& engine, const Run& run, const Sentence& sentence) {
+Translation translate(Engine& engine, const Run& run, const Sentence& sentence, std::ostream* logits) {
   Translation found;
   engine.take_library_ns();
   const std::int64_t begin = now_ns();
@@ -67,7 +67,12 @@ Translation translate(Engine& engine, const Run& run, const Sentence& sentence) 
     found.encode_ns = now_ns() - begin;
     std::int64_t token = run.search.start;
     for (std::int64_t length = 1; length <= sentence.limit; ++length) {
-      token = next_token(engine.step(token, length - 1), run.search, length, sentence.limit);
+      const std::span<const float> found_logits = engine.step(token, length - 1);
+      if (logits != nullptr) {
+        const auto bytes = std::as_bytes(found_logits);
+        logits->write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+      }
+      token = next_token(found_logits, run.search, length, sentence.limit);
       if (length == 1) found.first_token_ns = now_ns() - begin;
       if (token == run.search.eos) break;
       found.tokens.push_back(token);

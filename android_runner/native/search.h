@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <ostream>
 
 #include "engine.h"
 #include "run_file.h"
@@ -16,7 +17,8 @@ struct Translation {
   std::optional<std::int64_t> first_token_ns;
 };
 
+// Writes the logits of every step to `logits`, if there is one, within the time that is told.
 // Throws Failure when the logits are no numbers.
-Translation translate(Engine& engine, const Run& run, const Sentence& sentence);
+Translation translate(Engine& engine, const Run& run, const Sentence& sentence, std::ostream* logits);
 
 }  // namespace tprune

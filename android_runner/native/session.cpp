@@ -2,8 +2,11 @@
 
 #include <unistd.h>
 
+#include <fstream>
+
 #include "clock.h"
 #include "engine.h"
+#include "failure.h"
 #include "machine.h"
 #include "search.h"
 
@@ -62,16 +65,20 @@ void measure(const Run& run, Journal& journal) {
                     .add("engine", engine->name())
                     .add("engine_version", engine->version())
                     .add("load_ns", now_ns() - begin));
+  std::ofstream logits;
+  if (!run.logits.empty()) logits.open(run.logits, std::ios::binary);
   for (std::int64_t done = 0; done < run.warmup; ++done) {
     const std::size_t index = static_cast<std::size_t>(done) % run.sentences.size();
-    write_sentence(translate(*engine, run, run.sentences[index]), index, false, journal);
+    write_sentence(translate(*engine, run, run.sentences[index], nullptr), index, false, journal);
   }
   write_state(run, journal);
   const std::int64_t start = now_ns();
   std::int64_t looked = start;
   for (std::int64_t done = 0; done < run.runs || now_ns() - start < 1'000'000 * run.milliseconds; ++done) {
     const std::size_t index = static_cast<std::size_t>(done) % run.sentences.size();
-    write_sentence(translate(*engine, run, run.sentences[index]), index, true, journal);
+    std::ostream* wanted = run.logits.empty() ? nullptr : &logits;
+    write_sentence(translate(*engine, run, run.sentences[index], wanted), index, true, journal);
+    if (wanted != nullptr && !wanted->flush()) throw Failure(run.logits + ": cannot be written");
     if (now_ns() - looked > kStateEvery) {
       write_state(run, journal);
       looked = now_ns();

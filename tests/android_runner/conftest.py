@@ -41,7 +41,7 @@ def arithmetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if shutil.which(tool) is None:
             pytest.skip(f"skipped, needs {tool}")
     out = tmp_path_factory.mktemp("native") / "arithmetic"
-    build.compile_sources(out, "test_runner", {"TEST_ENGINE": str(TEST_ENGINE)})
+    build.compile_sources(out, "test_runner", {"TEST_ENGINE": str(TEST_ENGINE), "CMAKE_BUILD_TYPE": "Debug"})
     return out / "test_runner"
 
 

@@ -1,4 +1,4 @@
-"""The Arm64 runner, in an emulator: the same tokens as here. An emulator's time says nothing and is not looked at."""
+"""The Arm64 runner, in an emulator: the same tokens and logits as here. An emulator's time says nothing."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,19 +12,17 @@ from tprune import artifact
 from tprune.android_runner import execution, journal
 from tprune.android_runner.build import Runner
 from tprune.android_runner.links import Local
-from tprune.android_runner.run_file import Job, Mode
+from tprune.android_runner.run_file import LOGITS, Job, Mode
 from tprune.android_runner.transport import Device
-from tprune.export import description
-from tprune.export.runtime import open_bundle
-from tprune.model import decode
-from tprune.model.search import Search
 
 QEMU = DEBIAN13 / "usr/bin/qemu-aarch64"
 
 
-@pytest.mark.parametrize(("precision", "mode"), [("fp32", "whole"), ("fp32", "steps"), ("int8", "whole")])
-def test_same_tokens_on_arm64(
-    runners: Callable[[str, str], Runner],
+@pytest.mark.parametrize(
+    ("precision", "mode"), [("fp32", "whole"), ("fp32", "steps"), ("int8", "whole"), ("int8", "steps")]
+)
+def test_same_tokens_and_logits_on_arm64(
+    runners: Callable[..., Runner],
     small_bundles: Callable[[str, str], Path],
     tmp_path: Path,
     precision: str,
@@ -38,7 +36,14 @@ def test_same_tokens_on_arm64(
     bundle = artifact.read(small_bundles("onnxruntime", precision), "bundle")
     sentences = [np.random.randint(4, 40, np.random.randint(1, 13)).tolist() for _ in range(8)]
     device = Device(Local(str(tmp_path / "device")))
-    content = execution.execute(device, emulated, bundle, Job(mode, 1, runs=8), sentences, "emulated")
-    search = Search(**description.read(bundle.path).search)
-    translate = decode.one_by_one(open_bundle(bundle.path, 1), search)
-    assert [one.tokens for one in journal.parse(content).timed] == [translate(ids) for ids in sentences]
+    job = Job(mode, 1, runs=8, logits=mode == "steps")
+    tokens, logits = {}, {}
+    for name, one in (("here", runners("onnxruntime")), ("emulated", emulated)):
+        content = execution.execute(device, one, bundle, job, sentences, name)
+        tokens[name] = [line.tokens for line in journal.parse(content).timed]
+        if job.logits:
+            logits[name] = np.frombuffer(device.pull(f"runs/{name}/{LOGITS}"), np.float32)
+    assert tokens["here"] == tokens["emulated"]
+    if job.logits:
+        assert len(logits["here"]) > 8 * 30
+        np.testing.assert_allclose(logits["emulated"], logits["here"], rtol=0, atol=1e-5)

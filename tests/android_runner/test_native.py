@@ -3,7 +3,9 @@
 import json
 import random
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.android_runner.conftest import Ended, start
@@ -13,7 +15,7 @@ TOKENS, EOS, START = 37, 3, 1
 SENTENCES = [[5, 9, 2], [30], [7, 7, 7, 7, 12, 36], [11, 4]]
 
 
-def run(runner: Path, folder: Path, texts: list[list[int]] | None = None, limit: int = 20, **changes: str) -> Ended:
+def run(runner: Path, folder: Path, texts: list[list[int]] | None = None, limit: int = 20, **changes: Any) -> Ended:
     keys = {
         "tprune-run": "1",
         "mode": "steps",
@@ -44,7 +46,8 @@ def expected(
     total = 0
     for one in source:
         total = 31 * total + one
-    found, token = [], START
+    found: list[int] = []
+    token = START
     while len(found) < limit:
         scores = {
             other: (total + 7 * token + 3 * len(found) + 11 * other**2) % 101
@@ -88,6 +91,18 @@ def test_the_search_is_that_of_python(arithmetic: Path, tmp_path: Path, settings
     assert [one.index for one in found.timed] == list(range(50))
     assert [one.tokens for one in found.timed] == [expected(ids, **(settings | {"limit": limit})) for ids in sentences]  # type: ignore[arg-type]
     assert any(len(one.tokens) < limit for one in found.timed) or limit == 1
+
+
+def test_logits_of_every_step(arithmetic: Path, tmp_path: Path) -> None:
+    found = journal.finished(run(arithmetic, tmp_path, limit=6, warmup=1, logits="logits.f32").journal, "arithmetic")
+    logits = np.fromfile(tmp_path / "logits.f32", np.float32).reshape(-1, TOKENS)
+    steps = [min(6, len(one.tokens) + 1) for one in found.timed]  # eos is a step as well
+    assert len(logits) == sum(steps)
+    first = (((5 * 31 + 9) * 31 + 2) + 7 * START + 11 * np.arange(TOKENS) ** 2) % 101
+    assert logits[0].tolist() == first.tolist()
+    for file in ("/dev/full", "no/such/folder"):
+        ended = run(arithmetic, tmp_path, logits=file)
+        assert (ended.status, ended.said) == (1, f"error: {file}: cannot be written\n")
 
 
 def test_the_whole_search_of_an_engine_is_cut_at_eos_and_limit(arithmetic: Path, tmp_path: Path) -> None:
@@ -190,7 +205,7 @@ def test_what_goes_wrong_is_told_and_never_looks_finished(arithmetic: Path, tmp_
     ids=str,
 )
 def test_bad_run_files_are_named_with_their_line(
-    arithmetic: Path, tmp_path: Path, changes: dict[str, str], said: str
+    arithmetic: Path, tmp_path: Path, changes: dict[str, Any], said: str
 ) -> None:
     (tmp_path / "cut.txt").write_text("5 1 2")
     (tmp_path / "zero.txt").write_text("0 1 2\n")

@@ -51,5 +51,8 @@ def test_what_the_bundle_does_not_have(small_bundles: Callable[[str, str], Path]
     assert "no such mode in this bundle · got whole · wanted buffered | steps" in error_of(
         run_file.run_text, bundle, Job("whole", 1, 1)
     )
+    whole = description.read(small_bundles("onnxruntime", "fp32"))
+    assert "gives no logits" in error_of(run_file.run_text, whole, Job("whole", 1, 1, logits=True))
+    assert "logits logits.f32\n" in run_file.run_text(whole, Job("steps", 1, 1, logits=True))
     listed = bundle.model_copy(update={"shortlist": "shortlist.npz"})
     assert "no shortlists on devices" in error_of(run_file.modes, listed)

@@ -236,9 +236,7 @@ def test_a_phones_row_and_a_hosts_row_are_not_mistaken_for_each_other(
 ) -> None:
     runners("onnxruntime")
     host = rows_of(given, open_session(tmp_path))[0]
-    phone = host.model_copy(
-        update={"environment": record.Environment(kind="phone", cpu="Tensor", device="Pixel 6")}  # type: ignore[call-arg]
-    )
+    phone = host.model_copy(update={"environment": record.Environment(kind="phone", cpu="Tensor", device="Pixel 6")})
     titles = [line for line in rows_to_markdown([host, phone]).splitlines() if line.startswith("**")]
     assert len(titles) == 2
     assert "phone: Pixel 6, Tensor" in titles[1] and "phone" not in titles[0]
