@@ -59,6 +59,11 @@ class Facts:
         """What the gate looks at: the case's temperature, else the battery's."""
         return self.battery.temperature_c if self.thermal.skin_c is None else self.thermal.skin_c
 
+    @property
+    def emulated(self) -> bool:
+        """Whether neither its time nor its memory says anything: they are the emulator's."""
+        return self.kind == "emulated-arm64"
+
     def environment(self) -> Environment:
         """What result rows say of it."""
         facts: dict[str, Any] = asdict(self)
@@ -141,7 +146,7 @@ def pinning(facts: Facts, wanted: str) -> tuple[int, ...]:
             raise MachineError(
                 "the device does not tell its clusters",
                 where=facts.name,
-                fix="give the processors' numbers, or --pin all",
+                fix="give the processors' numbers, or all, as --set device.pin=all",
             )
         return facts.clusters[-1 if wanted == "big" else 0].cpus
     words = wanted.split(",")

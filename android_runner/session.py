@@ -177,7 +177,7 @@ def measure(
                 **shared,
                 engine_version=memory.load.engine_version,
                 **comparison.facts((precision, model), entry),
-                peak_memory_bytes=memory.peak_bytes,
+                peak_memory_bytes=None if session.facts.emulated else memory.peak_bytes,
                 **timed[model],
                 **comparison.quality_fields(outputs, (precision, model), corpus, language, bench),
             )
@@ -206,7 +206,7 @@ def _timed(
 ) -> dict[str, dict[str, Any]]:
     """Cold starts in turn, the order rotated by one each time, as fields of result rows."""
     settings, names = session.settings, list(models)
-    if session.facts.kind == "emulated-arm64":  # an emulator's time says nothing
+    if session.facts.emulated:
         return {model: {"valid": {"ok": False, "reasons": ["emulated: not timed"]}} for model in names}
     sentences, passes = quality.spread(corpus, settings.sentences), {model: list[Pass]() for model in names}
     job = {"runs": max(settings.runs, len(sentences)), "warmup": settings.warmup, "seconds": settings.seconds}

@@ -191,6 +191,9 @@ def bench(
         list[str] | None,
         typer.Option(help="Run bundles there instead: local, adb[:SERIAL] or ssh:HOST; may be repeated."),
     ] = None,
+    sustained: Annotated[
+        float | None, typer.Option(help="Run each model for so many minutes besides, on each device.")
+    ] = None,
     recipe: Recipe = None,
     overrides: Overrides = None,
     force: Force = False,
@@ -198,7 +201,8 @@ def bench(
     """Latency and BLEU of dense and pruned models, in turn, on this machine or on devices."""
     from tprune import artifact, delivery
 
-    chosen, text = _settings(recipe, overrides), artifact.read(corpus, "corpus")
+    longer = [] if sustained is None else [f"device.sustained_minutes={sustained}"]
+    chosen, text = _settings(recipe, [*(overrides or []), *longer]), artifact.read(corpus, "corpus")
     kind = "bundle" if device else None
     given = [("dense", artifact.read(dense, kind)), *((path.name, artifact.read(path, kind)) for path in pruned)]
     entries = {delivery.entry_of(name, made): made for name, made in given}

@@ -11,13 +11,15 @@
 namespace tprune {
 namespace {
 
-// The greatest of these numbers; in lanes, which the compiler turns into vector instructions.
+constexpr std::size_t kLanes = 16;  // numbers at a time: comparisons that need not wait for each other
+
+// The greatest of these numbers.
 float greatest(std::span<const float> values) {
-  std::array<float, 16> lanes;
+  std::array<float, kLanes> lanes;
   lanes.fill(-std::numeric_limits<float>::infinity());
   std::size_t index = 0;
-  for (; index + lanes.size() <= values.size(); index += lanes.size()) {
-    for (std::size_t lane = 0; lane < lanes.size(); ++lane) {
+  for (; index + kLanes <= values.size(); index += kLanes) {
+    for (std::size_t lane = 0; lane < kLanes; ++lane) {
       lanes[lane] = values[index + lane] > lanes[lane] ? values[index + lane] : lanes[lane];
     }
   }
@@ -28,7 +30,7 @@ float greatest(std::span<const float> values) {
 
 // The best token that is not banned; the first of equally good ones.
 std::int64_t best_of(std::span<const float> logits, const Tokens& banned) {
-  const auto best = std::find(logits.begin(), logits.end(), greatest(logits)) - logits.begin();
+  const std::int64_t best = std::find(logits.begin(), logits.end(), greatest(logits)) - logits.begin();
   const auto is_banned = [&](std::int64_t token) { return std::find(banned.begin(), banned.end(), token) != banned.end(); };
   if (!is_banned(best)) return best;
   std::optional<std::int64_t> found;
