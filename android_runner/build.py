@@ -244,7 +244,7 @@ def _run(command: list[str], name: str) -> None:
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
     if ended.returncode:
         lines = (ended.stdout + ended.stderr).splitlines()
-        said = [line for line in lines if "error" in line.lower()] or lines[-1:]
+        said = [line for line in lines if "error: " in line or "CMake Error" in line] or lines[-1:]
         raise MachineError(f"{name} cannot be built", where=command[0], got=" ".join(said[:1]), fix="correct it")
 
 

@@ -1,5 +1,6 @@
 """Run one job on a device: push what is missing, start, wait, pull, check."""
 
+import secrets
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,17 +27,17 @@ def execute(
         bundle: A bundle.
         job: How to run it.
         sentences: Source ids.
-        name: Of the run, one word; an unfinished one of that name is ended and replaced.
+        name: Of the run, one word. Earlier runs are ended, so that they disturb nothing, and removed.
 
     Raises:
         InputError: Sentences that the bundle cannot take, or no such mode.
         DeviceLostError: The device does not answer any more; what runs there goes on.
         MachineError: The runner fails or takes too long, or the device's disk is full.
     """
+    device.clear(package.RUNS)
     device.push(package.files(runner, bundle))
     folder = f"{package.RUNS}/{name}"
     device.make_folder(folder)
-    device.kill(folder)
     with TemporaryDirectory() as made:
         package.write_run(Path(made), bundle, job, sentences)
         device.push({f"{folder}/{file}": Path(made) / file for file in (run_file.RUN, run_file.SENTENCES)})
@@ -76,16 +77,19 @@ def execute_steadily(
 
     The other arguments, and the errors, are those of `execute`; a device that stays away is lost.
     """
-    started = False
     while True:
+        attempt = f"{name}-{secrets.token_hex(4)}"
         try:
-            if started and device.poll(f"{package.RUNS}/{name}") != "gone":
-                return collect(device, job, name)
-            started = False
-            return execute(device, runner, bundle, job, sentences, name)
+            return execute(device, runner, bundle, job, sentences, attempt)
         except DeviceLostError:
             _wait_for(device, patience_seconds)
-            started = _is_this_run(device, bundle, job, sentences, name)
+        while True:
+            try:
+                if device.poll(f"{package.RUNS}/{attempt}") == "gone":
+                    break
+                return collect(device, job, attempt)
+            except DeviceLostError:
+                _wait_for(device, patience_seconds)
 
 
 def _wait_for(device: Device, seconds: float) -> None:
@@ -98,14 +102,3 @@ def _wait_for(device: Device, seconds: float) -> None:
             if time.monotonic() > limit:
                 raise
             time.sleep(min(1.0, seconds / 10))
-
-
-def _is_this_run(device: Device, bundle: Artifact, job: Job, sentences: Sequence[Sequence[int]], name: str) -> bool:
-    """Whether what lies in the run's folder is this run, and not an earlier one of its name."""
-    with TemporaryDirectory() as made:
-        package.write_run(Path(made), bundle, job, sentences)
-        for file in (run_file.RUN, run_file.SENTENCES):
-            there = device.run(["cat", f"{device.folder}/{package.RUNS}/{name}/{file}"])
-            if there.output != (Path(made) / file).read_bytes():
-                return False
-    return True

@@ -24,6 +24,8 @@ SLOWEST_BYTES_PER_SECOND = 1e6  # of a link, for the time limit of a copy
 PID, STATUS, LOG = "pid", "status", "log.txt"
 # a process of that number that works here: numbers are given again, after a restart of the device at the latest
 ALIVE = f'p="$(cat {PID} 2> /dev/null)" && test -n "$p" && test "/proc/$p/cwd" -ef .'
+# with its group, which `start` has made where it could
+END = f'{{ if {ALIVE}; then {{ kill -s KILL -- -"$p" || kill -s KILL "$p"; }} 2> /dev/null; fi; }}'
 
 State = Literal["running", "ended", "gone"]
 
@@ -154,7 +156,7 @@ class Device:
             DeviceLostError: The device does not answer any more.
         """
         line = (
-            f"cd {self._path(folder)} || exit 1; if test -f {STATUS}; then echo ended; "
+            f"cd {self._path(folder)} || {{ echo gone; exit 0; }}; if test -f {STATUS}; then echo ended; "
             f"elif {ALIVE}; then echo running; elif test -f {STATUS}; then echo ended; else echo gone; fi"
         )
         last = self._must(line, f"look at {folder}").text.split()[-1:]
@@ -182,9 +184,19 @@ class Device:
         Raises:
             DeviceLostError: The device does not answer any more.
         """
-        # with its group where `start` made one
-        end = 'kill -s KILL -- -"$p" || kill -s KILL "$p"'
-        self._must(f"cd {self._path(folder)} && {{ if {ALIVE}; then {{ {end}; }} 2> /dev/null; fi; }}", f"end {folder}")
+        self._must(f"cd {self._path(folder)} && {END}", f"end {folder}")
+
+    def clear(self, folder: str) -> None:
+        """Remove the folders in a folder, their programs ended, if it is there.
+
+        Raises:
+            DeviceLostError: The device does not answer any more.
+            MachineError: They cannot be removed.
+        """
+        each = (
+            f'for one in */; do test -d "$one" || continue; ( cd "./$one" && {END} ); rm -rf "./$one" || exit 1; done'
+        )
+        self._must(f"cd {self._path(folder)} 2> /dev/null || exit 0; {each}", f"clear {folder}")
 
     def make_folder(self, name: str) -> None:
         """Make a folder with those above it, if it is not there.

@@ -54,7 +54,7 @@ class Given:
 @pytest.fixture(scope="module")
 def given(tmp_path_factory: pytest.TempPathFactory) -> Given:
     root = tmp_path_factory.mktemp("given")
-    text = stages.corpus(root / "corpus", Text(kind="synthetic", sentences=200, vocabulary=300, max_tokens=40)).make(
+    text = stages.corpus(root / "corpus", Text(kind="synthetic", sentences=400, vocabulary=400, max_tokens=48)).make(
         False
     )
     corpus, bundles = open_corpus(text), {}
@@ -71,7 +71,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Given:
         with artifact.create(root / name, "model", config={}) as partial:
             checkpoint.save(model, partial)
             tokens.save(partial)
-        limits = Export(max_source=40, max_target=40, parity_sentences=2)
+        limits = Export(max_source=48, max_target=48, parity_sentences=2)
         bundles[name] = export(root / name, root / f"{name}-bundle", "onnxruntime", limits)
     return Given(text, corpus, bundles)
 
@@ -152,7 +152,7 @@ def test_a_phone_that_is_unplugged_in_mid_run_loses_nothing(
     monkeypatch.setattr(device, "start", counted)
 
     def pull_the_cable() -> None:
-        while not any(folder.endswith("dense-0") for folder in started):
+        while not any("dense-0-" in folder for folder in started):
             time.sleep(0.01)
         phones.phones[1].unplug()
         time.sleep(0.3)
@@ -164,7 +164,8 @@ def test_a_phone_that_is_unplugged_in_mid_run_loses_nothing(
     rows = rows_of(given, open_session(tmp_path, device, settings))
     cable.join()
     assert [row.model for row in rows] == ["dense", "small"]
-    assert sorted(started) == sorted({*started})  # what ran on meanwhile was read, not started again
+    passes = [folder.rpartition("-")[0] for folder in started]
+    assert len(passes) == len({*passes})  # what ran on meanwhile was read, not started again
     assert all(row.latency_ms is not None and sum(row.latency_ms.samples) > 10 for row in rows)
 
 

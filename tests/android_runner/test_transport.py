@@ -94,6 +94,22 @@ def test_programs_are_ended_with_what_they_started(link: Link, tmp_path: Path) -
     device.kill("runs/b")  # again: nothing happens
 
 
+def test_folders_are_cleared_with_what_runs_in_them(link: Link, tmp_path: Path) -> None:
+    device = Device(link)
+    device.clear("runs")  # nothing there yet
+    for name in ("runs/a", "runs/b"):
+        device.make_folder(name)
+    device.start("runs/b", ["sh", "-c", "echo $$ > child; sleep 987"])
+    child = _soon(tmp_path / "device" / "runs" / "b" / "child")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (tmp_path / "device" / "runs" / "a" / "way out").symlink_to(outside)
+    device.clear("runs")
+    assert list((tmp_path / "device" / "runs").iterdir()) == []
+    assert outside.is_dir()
+    assert not _alive(child)
+
+
 def test_a_process_number_that_was_given_again_is_left_alone(tmp_path: Path) -> None:
     device = Device(Local(str(tmp_path)))
     device.make_folder("runs")
