@@ -226,6 +226,32 @@ class Bench(Section):
     seed: int = 1
 
 
+class DeviceBench(Section):
+    """Latency, memory and quality on a device, see `tprune bench --device`."""
+
+    threads: Positive = 1
+    pin: str = "all"
+    """all: wherever the kernel likes; big, little: the fastest or slowest cluster; or processors, as 4,5."""
+    sentences: Positive = 50
+    """Test sentences that are timed, one at a time."""
+    warmup: Annotated[int, Field(ge=0)] = 10
+    """Sentences of each process before the timed ones."""
+    runs: Positive = 50
+    """Least number of timed sentences of each process."""
+    seconds: Annotated[float, Field(ge=0)] = 10.0
+    """Least time of the timed sentences of each process."""
+    cold_starts: Positive = 3
+    """Processes of each model, in turn with the other models'."""
+    sustained_minutes: Annotated[float, Field(ge=0)] = 0.0
+    """How long each model is run without a pause besides; 0: not at all."""
+    cool_celsius: float = 35.0
+    """Warmest that a device may be before a process starts."""
+    cool_seconds: Annotated[float, Field(ge=0)] = 300.0
+    """Longest wait for that."""
+    patience_seconds: Annotated[float, Field(ge=0)] = 60.0
+    """How long a device that has vanished is waited for."""
+
+
 class Config(Section):
     """The whole pipeline's settings."""
 
@@ -245,6 +271,7 @@ class Config(Section):
     table: Table = Table()
     export: Export = Export()
     bench: Bench = Bench()
+    device: DeviceBench = DeviceBench()
 
 
 def problems(error: ValidationError) -> list[str]:

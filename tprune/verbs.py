@@ -217,19 +217,59 @@ def bench(
     pruned: Annotated[list[Path], typer.Argument(help="Pruned models, or their bundles for the same engine.")],
     corpus: Annotated[Path, typer.Option(help="Its test splits are translated.")],
     out: Out,
+    device: Annotated[
+        list[str] | None,
+        typer.Option(help="Run bundles there instead: local, adb[:SERIAL] or ssh:HOST; may be repeated."),
+    ] = None,
+    sustained: Annotated[
+        float | None, typer.Option(help="Run each model for so many minutes besides, on each device.")
+    ] = None,
     recipe: Recipe = None,
     overrides: Overrides = None,
     force: Force = False,
 ) -> None:
-    """Latency and BLEU of dense and pruned models, in turn, on this machine."""
+    """Latency and BLEU of dense and pruned models, in turn, on this machine or on devices."""
     from tprune import artifact, delivery
 
-    chosen = _settings(recipe, overrides)
-    given = [("dense", artifact.read(dense)), *((path.name, artifact.read(path)) for path in pruned)]
+    longer = [] if sustained is None else [f"device.sustained_minutes={sustained}"]
+    chosen, text = _settings(recipe, [*(overrides or []), *longer]), artifact.read(corpus, "corpus")
+    kind = "bundle" if device else None
+    given = [("dense", artifact.read(dense, kind)), *((path.name, artifact.read(path, kind)) for path in pruned)]
     entries = {delivery.entry_of(name, made): made for name, made in given}
-    made = delivery.bench(out, chosen.name, entries, artifact.read(corpus, "corpus"), chosen.bench).make(force)
+    stage = (
+        delivery.bench_devices(out, chosen.name, entries, text, chosen, device)
+        if device
+        else delivery.bench(out, chosen.name, entries, text, chosen.bench)
+    )
+    made = stage.make(force)
     print_rows(made.path)
     done(made.path)
+
+
+def pack(
+    bundle: Folder,
+    corpus: Annotated[Path, typer.Option(help="Its test sentences go along.")],
+    out: Out,
+    abi: Annotated[str, typer.Option(help="x86_64 or aarch64.")] = "aarch64",
+    recipe: Recipe = None,
+    overrides: Overrides = None,
+    force: Force = False,
+) -> None:
+    """Write what is pushed to a device for a bundle into one folder, to be started there by hand."""
+    from tprune import artifact, delivery
+
+    chosen = _settings(recipe, overrides).device
+    done(delivery.pack(out, artifact.read(bundle, "bundle"), artifact.read(corpus, "corpus"), abi, chosen, force).path)
+
+
+def devices(
+    device: Annotated[list[str] | None, typer.Option(help="Look at this one besides, such as ssh:HOST.")] = None,
+) -> None:
+    """Phones and boards that can be reached, and what they are."""
+    from tprune.android_runner import shelf
+
+    for line in shelf.lines(device or []):
+        typer.echo(line)
 
 
 def print_rows(folder: Path) -> None:
@@ -287,4 +327,4 @@ def _logs(out: Path) -> Path:
     return out.with_name(out.name + ".logs")
 
 
-VERBS = (corpus, train, analyze, sparsify, prune, recover, shortlist, export, table, bench)
+VERBS = (corpus, train, analyze, sparsify, prune, recover, shortlist, export, table, bench, pack, devices)
