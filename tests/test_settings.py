@@ -182,3 +182,29 @@ def test_settings_are_immutable_and_survive_json() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         settings.learn.steps = 1  # type: ignore[misc]
     assert Config.model_validate(json.loads(json.dumps(resolved(settings)))) == settings
+
+
+def test_recovery_rewinds_to_the_end_of_the_dense_training() -> None:
+    dense = ["learn.steps=50", "learn.schedule=cosine", "learn.learning_rate=2e-3", "learn.warmup=7"]
+    found = settings.defaults([*dense, "recover.rewind=true", "recover.steps=20"]).recovery
+    assert (found.steps, found.skip, found.rewind) == (20, 30, False)
+    assert (found.schedule, found.learning_rate, found.warmup) == ("cosine", 2e-3, 7)
+    own = settings.defaults([*dense, "recover.steps=20"])
+    assert own.recovery == own.recover
+
+
+@pytest.mark.parametrize(
+    ("overrides", "problem"),
+    [
+        (
+            ["recover.rewind=true", "recover.steps=51", "learn.steps=50"],
+            "51 steps are more than the dense training's 50",
+        ),
+        (["recover.rewind=true", "start=some/model"], "a converted model brings no learning rates to go back to"),
+        (["recover.best=true", "recover.average=2"], "best keeps one checkpoint, average several"),
+    ],
+)
+def test_recovery_settings_that_exclude_each_other(overrides: list[str], problem: str) -> None:
+    with pytest.raises(InputError) as caught:
+        settings.defaults(overrides)
+    assert problem in str(caught.value)

@@ -175,6 +175,13 @@ def test_average_is_the_mean_of_the_last_checkpoints(tmp_path: Path) -> None:
     torch.testing.assert_close(found, (weights[0]["embed.weight"] + weights[1]["embed.weight"]) / 2)
 
 
+def test_a_short_run_has_as_many_checkpoints_as_are_averaged(tmp_path: Path) -> None:
+    model, history = run(tmp_path, learn(steps=7, average=3, learning_rate=0.01, checkpoint_every=500))
+    assert [entry["step"] for entry in history if "eval_loss" in entry] == [2, 4, 6, 7]
+    weights = [load_file(tmp_path / f"checkpoint-{step}" / "model.safetensors")["embed.weight"] for step in (4, 6, 7)]
+    torch.testing.assert_close(model.get_parameter("embed.weight").detach(), sum(weights, torch.zeros(1)) / 3)
+
+
 def test_the_result_is_in_eval_mode_with_its_own_dropout(tmp_path: Path) -> None:
     rates: set[float] = set()
     model = model_of(SMALL)

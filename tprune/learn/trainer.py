@@ -237,6 +237,8 @@ def _arguments(
 ) -> Seq2SeqTrainingArguments:
     if logs is not None:
         os.environ["TENSORBOARD_LOGGING_DIR"] = str(logs)
+    # a short run, too, has as many checkpoints as are averaged
+    every = max(1, min(settings.checkpoint_every, settings.steps // settings.average))
     return Seq2SeqTrainingArguments(
         output_dir=str(scratch),
         max_steps=settings.steps,
@@ -250,13 +252,13 @@ def _arguments(
         bf16=half(settings.precision),
         seed=settings.seed,
         save_strategy="steps",
-        save_steps=min(settings.checkpoint_every, settings.steps),
+        save_steps=every,
         save_total_limit=max(2, settings.average),
         load_best_model_at_end=best,
         metric_for_best_model="eval_loss" if best else None,
         greater_is_better=False if best else None,
         eval_strategy="steps",
-        eval_steps=min(settings.checkpoint_every, settings.steps),
+        eval_steps=every,
         logging_steps=min(50, settings.checkpoint_every),
         report_to=["tensorboard"] if logs is not None else "none",
         disable_tqdm=not progress,
