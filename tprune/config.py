@@ -86,13 +86,51 @@ class Learn(Section):
     dropout: Share | None = None
     """None keeps the model's own dropout."""
     average: Positive = 1
-    """Average the weights of this many last checkpoints."""
+    """Average the weights of this many last checkpoints; a short run then writes them more often."""
     checkpoint_every: Positive = 500
     distill: Share = 0.0
     """Weight of the KL divergence to the dense model; the rest is the cross entropy."""
     temperature: Annotated[float, Field(gt=0)] = 1.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where the device has instructions for it
     seed: int = 1
+
+
+class Recovery(Learn):
+    """Training of a smaller model, from what pruning left of the dense one's weights."""
+
+    rewind: bool = False
+    """Take the learning rates of the dense training's last `steps` steps in place of schedule, learning_rate and
+    warmup (learning-rate rewinding, Renda et al. 2020); with as many steps as that had, its whole schedule."""
+    skip: Annotated[int, Field(ge=0)] = 0
+    """The schedule is that of a run of skip + steps steps, of which the first `skip` are left out."""
+    best: bool = False
+    """Keep the checkpoint with the least validation loss instead of the last one."""
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> Self:
+        if self.best and self.average > 1:
+            raise ValueError("best keeps one checkpoint, average several: choose one of them")
+        return self
+
+    def rewound(self, dense: Learn) -> "Recovery":
+        """With the learning rates of the end of this training, if `rewind` says so."""
+        if not self.rewind:
+            return self
+        taken = {"schedule": dense.schedule, "learning_rate": dense.learning_rate, "warmup": dense.warmup}
+        return self.model_copy(update={**taken, "rewind": False, "skip": dense.steps - self.steps})
+
+
+class Distill(Section):
+    """Sequence-level distillation: the dense model's own translations of the training sources."""
+
+    on: bool = False
+    """Whether recovery learns from them; the dense model then learns from them too, for a row of its own."""
+    beam: Positive = 5
+    length_penalty: Annotated[float, Field(ge=0)] = 1.0
+    mix: bool = True
+    """Keep the original pairs, and add those that the teacher translates otherwise."""
+    batch: Positive = 32
+    """Sentences translated at a time."""
 
 
 class Penalty(Section):
@@ -102,6 +140,8 @@ class Penalty(Section):
     weight: Annotated[float, Field(ge=0)] = 10.0
     """Strength, in units of the learning rate (decoupled, as AdamW's weight decay). What counts is weight times the
     sum of all learning rates: about 2 lets the weaker half of the lines die."""
+    ramp: Share = 0.0
+    """Share of the steps in which the strength grows from 0 to this weight, linearly; 0: the same from the start."""
 
 
 class Analyze(Section):
@@ -140,8 +180,12 @@ class Target(Section):
     """Latency table that the budget is counted with: its path, or MEASURE to fill one in the run (latency)."""
     keep: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Share of the dense model's budget quantity that may stay (uniform, global)."""
-    threshold: Share = 0.1
-    """Units under this share of their group's mean norm go (threshold)."""
+    threshold: Share | Literal["gap"] = 0.1
+    """Units under this share of their group's mean norm go (threshold); gap: those under the widest gap in the
+    group's norms, or under 0.1 of the mean norm where there is none."""
+    rounds: Positive = 1
+    """Prune this many times towards the target, with the training of `between` after each cut but the last; 1 is
+    one-shot."""
     drop_encoder_layers: Annotated[int, Field(ge=0)] = 0
     drop_decoder_layers: Annotated[int, Field(ge=0)] = 0
     grid: Positive = 8
@@ -154,6 +198,12 @@ class Target(Section):
             raise ValueError("the planner latency goes with the budgets speedup and milliseconds, and with no other")
         if timed != (self.amount is not None) or timed != (self.table is not None):
             raise ValueError("the planner latency, and no other, needs an amount and a table")
+        return self
+
+    @model_validator(mode="after")
+    def _rounds_have_a_budget(self) -> Self:
+        if self.rounds > 1 and (self.planner == "threshold" or self.budget == "milliseconds"):
+            raise ValueError("rounds come closer to a share or a speedup, not to a threshold or milliseconds")
         return self
 
 
@@ -266,12 +316,30 @@ class Config(Section):
     analyze: Analyze = Analyze()
     shs: Shs = Shs()
     targets: tuple[Target, ...] = (Target(name="half"),)
-    recover: Learn = Learn(steps=1000, learning_rate=5e-4, schedule="linear", warmup=50, distill=0.5)
+    between: Learn = Learn(steps=200, learning_rate=5e-4, schedule="linear", warmup=0, distill=0.5)
+    """Training between the rounds of a target that has several."""
+    distill: Distill = Distill()
+    recover: Recovery = Recovery(steps=1000, learning_rate=5e-4, schedule="linear", warmup=50, distill=0.5)
     shortlist: Shortlist = Shortlist()
     table: Table = Table()
     export: Export = Export()
     bench: Bench = Bench()
     device: DeviceBench = DeviceBench()
+
+    @model_validator(mode="after")
+    def _can_rewind(self) -> Self:
+        if self.recover.rewind and self.start is not None:
+            raise ValueError("recover.rewind: a converted model brings no learning rates to go back to")
+        if self.recover.rewind and self.recover.steps > self.learn.steps:
+            raise ValueError(
+                f"recover.rewind: {self.recover.steps} steps are more than the dense training's {self.learn.steps}"
+            )
+        return self
+
+    @property
+    def recovery(self) -> Recovery:
+        """The settings of recovery, its learning rates looked up."""
+        return self.recover.rewound(self.learn)
 
 
 def problems(error: ValidationError) -> list[str]:

@@ -190,6 +190,8 @@ def report(
         from tprune.benchmarks import record
         from tprune.benchmarks.report import write_report
 
+        cut = {name: model for name, model in models.items() if name != record.DISTILLED}  # which has dense's widths
+
         def config(model: Artifact) -> Any:
             return artifact.read_json(model.path / "config.json")
 
@@ -201,7 +203,7 @@ def report(
             plans={name: artifact.read_json(made.path / "plan.json")["how"] for name, made in plans.items()},
             shapes={
                 name: {stack: config(model)[f"{stack}_shapes"] for stack in ("encoder", "decoder")}
-                for name, model in models.items()
+                for name, model in cut.items()
             },
             training={name: _losses(made) for name, made in {**models, "BSSL": analysis}.items()},
         )

@@ -134,6 +134,23 @@ def prune(
     done(stages.prune(out, source, chosen).make(force).path)
 
 
+def distill(
+    model: Folder, corpus: Folder, out: Out, recipe: Recipe = None, overrides: Overrides = None, force: Force = False
+) -> None:
+    """Translate the training sources with a model: a corpus to recover on."""
+    from tprune import artifact, recovery
+    from tprune.learn.distill import REPORT
+
+    teacher, text = artifact.read(model, "model"), artifact.read(corpus, "corpus")
+    made = recovery.distill(out, teacher, text, _settings(recipe, overrides).distill).make(force)
+    found = artifact.read_json(made.path / REPORT)
+    typer.echo(
+        f"{found['pairs']} sources translated, {found['same']} as in the corpus; {found['empty']} empty and "
+        f"{found['unfinished']} unfinished translations replaced by the original; {found['written']} pairs"
+    )
+    done(made.path)
+
+
 def recover(
     model: Folder,
     teacher: Folder,
@@ -144,14 +161,14 @@ def recover(
     force: Force = False,
 ) -> None:
     """Train a pruned model with the dense one as its teacher."""
-    from tprune import artifact, stages
+    from tprune import artifact, recovery
 
-    made = stages.recover(
+    made = recovery.recover(
         out,
         artifact.read(model, "model"),
         artifact.read(teacher, "model"),
         artifact.read(corpus, "corpus"),
-        _settings(recipe, overrides).recover,
+        _settings(recipe, overrides).recovery,
         _logs(out),
     ).make(force)
     done(made.path)
@@ -275,10 +292,12 @@ def devices(
 def print_rows(folder: Path) -> None:
     """Print the result rows of a folder as tables."""
     from tprune.benchmarks import record
+    from tprune.benchmarks.ranking import ranking_tables
     from tprune.benchmarks.result_table import rows_to_markdown
 
     if folder.is_dir():
-        typer.echo(rows_to_markdown(record.read_all(folder)))
+        rows = record.read_all(folder)
+        typer.echo("\n\n".join([*(table.markdown() for table in ranking_tables(rows)), rows_to_markdown(rows)]))
 
 
 def done(path: Path) -> None:
@@ -327,4 +346,18 @@ def _logs(out: Path) -> Path:
     return out.with_name(out.name + ".logs")
 
 
-VERBS = (corpus, train, analyze, sparsify, prune, recover, shortlist, export, table, bench, pack, devices)
+VERBS = (
+    corpus,
+    train,
+    analyze,
+    sparsify,
+    prune,
+    distill,
+    recover,
+    shortlist,
+    export,
+    table,
+    bench,
+    pack,
+    devices,
+)

@@ -132,6 +132,32 @@ def sublayer_importance(analysis: Mapping[str, Any]) -> dict[str, list[float]]:
     return {name: [max(value, floor) for value in values] for name, values in found.items()}
 
 
+def carried(analysis: Mapping[str, Any], chosen: plan.Plan) -> dict[str, Any]:
+    """The findings under the names that components have after the cut; those of dropped layers are gone."""
+    layers = {stack: chosen.keep.get(f"{stack}.layer") for stack in lines.STACKS}
+
+    def moved(entry: Mapping[str, Any]) -> dict[str, Any] | None:
+        component, unit = entry["component"], entry.get("unit")
+        kept = chosen.keep.get(component)
+        if unit is not None and kept is not None:
+            if unit not in kept:
+                return None
+            entry = {**entry, "unit": kept.index(unit)}
+        stack, _, rest = component.partition(".")
+        layer, dot, part = rest.partition(".")
+        alive = layers.get(stack)
+        if not dot or alive is None:
+            return dict(entry)
+        if int(layer) not in alive:
+            return None
+        return {**entry, "component": f"{stack}.{alive.index(int(layer))}.{part}"}
+
+    return {
+        key: [again for entry in value if (again := moved(entry)) is not None] if isinstance(value, list) else value
+        for key, value in analysis.items()
+    }
+
+
 def strengths(groups: Sequence[Group], weight: float, analysis: Mapping[str, Any] | None) -> dict[str, float]:
     """Penalty strength per group: `weight`, up to twice where BSSL found little loss, down to half where much."""
     measured = importance(analysis) if analysis else {}

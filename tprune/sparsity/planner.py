@@ -17,10 +17,12 @@ from torch import Tensor
 from tprune.config import Target
 from tprune.errors import InputError, PlanError
 from tprune.model.shape import TPruneConfig
-from tprune.sparsity import cost, latency, lines, plan
+from tprune.sparsity import cost, gap, latency, lines, plan
 from tprune.sparsity.latency import Costs, Importance
 from tprune.sparsity.lines import Group
 from tprune.sparsity.plan import Plan
+
+WITHOUT_GAP = 0.1  # threshold, as a share of the mean norm, of a group whose norms have no gap
 
 
 @dataclass
@@ -94,10 +96,15 @@ def make(
 def threshold(
     config: TPruneConfig, target: Target, skeleton: Plan, ladders: Sequence[Ladder], scores: Mapping[str, Tensor]
 ) -> None:
-    """The paper's way: units under a share of their group's mean norm go; the fullest head sets the width."""
+    """The paper's way: units under a share of their group's mean norm, or under the gap, go.
+
+    The fullest head sets the width.
+    """
     for ladder in ladders:
         norms = scores[ladder.group.name].double().clamp_min(0).sqrt().numpy()
-        alive = (norms >= target.threshold * norms.mean()).reshape(ladder.order.shape)
+        share = WITHOUT_GAP if target.threshold == "gap" else target.threshold
+        under = gap.threshold(norms) if target.threshold == "gap" else None
+        alive = (norms >= (share * norms.mean() if under is None else under)).reshape(ladder.order.shape)
         wanted = max(1, int(alive.sum(axis=1).max()))
         ladder.keep = min(ladder.width, -(-wanted // ladder.grid) * ladder.grid)
 

@@ -169,7 +169,7 @@ def prepare(config: Text, out: Path, *, tokenizer: Path | None = None, force: bo
                     )
             else:
                 _write_text(folder, name, split)
-            _write_ids(folder, name, flat, lengths, words.vocabulary_size)
+            write_ids(folder, name, flat, lengths, words.vocabulary_size)
             report[name] = checks.report(split, found[name], lengths, dropped=name == config.train)
         words.save(folder / TOKENIZER)
         artifact.write_json(folder / CHECKS, report)
@@ -215,6 +215,14 @@ def encode(
     return np.concatenate(rows), np.concatenate(lengths)
 
 
+def write_ids(folder: Path, name: str, flat: NDArray[np.uint32], lengths: NDArray[np.int32], vocabulary: int) -> None:
+    """Write a split's ids, in a row, and where each side begins; lengths (n, 2): see `encode`."""
+    offsets = np.zeros(lengths.size + 1, dtype=np.int64)
+    np.cumsum(lengths.reshape(-1), out=offsets[1:])
+    np.save(folder / f"{name}.ids.npy", flat.astype(np.uint16 if vocabulary <= 1 << 16 else np.uint32))
+    np.save(folder / f"{name}.offsets.npy", offsets)
+
+
 def _tokenizer(config: Text, train: Segments, usable: Sequence[int], given: Path | None) -> vocab.Tokenizer:
     if given is not None:
         return vocab.Tokenizer.load(given, source=config.source, target=config.target)
@@ -226,13 +234,6 @@ def _drop(
     flat: NDArray[np.uint32], lengths: NDArray[np.int32], keep: NDArray[np.bool_]
 ) -> tuple[NDArray[np.uint32], NDArray[np.int32]]:
     return flat[np.repeat(keep, lengths.sum(axis=1))], lengths[keep]
-
-
-def _write_ids(folder: Path, name: str, flat: NDArray[np.uint32], lengths: NDArray[np.int32], vocabulary: int) -> None:
-    offsets = np.zeros(lengths.size + 1, dtype=np.int64)
-    np.cumsum(lengths.reshape(-1), out=offsets[1:])
-    np.save(folder / f"{name}.ids.npy", flat.astype(np.uint16 if vocabulary <= 1 << 16 else np.uint32))
-    np.save(folder / f"{name}.offsets.npy", offsets)
 
 
 def _write_text(folder: Path, name: str, split: Segments) -> None:
