@@ -129,7 +129,7 @@ def prune(
             _maybe(corpus, "corpus"),
             target,
             seed,
-            _maybe(device_table, "latency-table"),
+            table=_maybe(device_table, "latency-table"),
         ).make(force)
     done(stages.prune(out, source, chosen).make(force).path)
 
