@@ -1,16 +1,15 @@
 """The verbs of the command line that run one stage each, on artifacts."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tprune import settings
-from tprune.errors import InputError
 
 if TYPE_CHECKING:
     from tprune.artifact import Artifact
-    from tprune.config import Config, Target
+    from tprune.config import Config
 
 Out = Annotated[Path, typer.Option("--out", help="Directory to write.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
@@ -106,17 +105,12 @@ def prune(
     if plan is not None:
         chosen = artifact.read(plan, "plan")
     else:
-        target = _target(
+        target = settings.budgeted(
             out.name,
-            {
-                "parameters": parameters,
-                "flops": flops,
-                "threshold": threshold,
-                "speedup": speedup,
-                "milliseconds": milliseconds,
-            },
+            {"parameters": parameters, "flops": flops, "threshold": threshold}
+            | {"speedup": speedup, "milliseconds": milliseconds},
             planner,
-            device_table,
+            device_table.name if device_table else None,
             score=score,
             drop_encoder_layers=drop_encoder_layers,
             drop_decoder_layers=drop_decoder_layers,
@@ -307,33 +301,6 @@ def done(path: Path) -> None:
 
 def _settings(recipe: str | None, overrides: list[str] | None) -> "Config":
     return settings.load(recipe, overrides or []) if recipe else settings.defaults(overrides or [])
-
-
-def _target(
-    name: str, budgets: dict[str, float | None], planner: str, device_table: Path | None, **rest: Any
-) -> "Target":
-    given = {key: value for key, value in budgets.items() if value is not None}
-    if len(given) != 1:
-        raise InputError(
-            "one budget is needed",
-            got=", ".join(given) or "none",
-            wanted="--parameters, --flops, --threshold, --speedup or --milliseconds (or --plan)",
-            fix="give exactly one",
-        )
-    ((key, value),) = given.items()
-    timed = key in ("speedup", "milliseconds")
-    if timed != (device_table is not None):
-        raise InputError(
-            "a time is counted with a table, and nothing else is",
-            got=f"--{key} {'without' if timed else 'with'} --device-table",
-            fix="fill a table with `tprune table` and give it" if timed else "leave --device-table out",
-        )
-    budget: dict[str, Any] = {"planner": planner, "budget": key, "keep": value}
-    if key == "threshold":
-        budget = {"planner": "threshold", "threshold": value}
-    elif timed:
-        budget = {"planner": "latency", "budget": key, "amount": value, "table": device_table and device_table.name}
-    return settings.target(name=name, **budget, **rest)
 
 
 def _maybe(path: Path | None, kind: str) -> "Artifact | None":
