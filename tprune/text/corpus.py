@@ -168,8 +168,8 @@ def prepare(config: Text, out: Path, *, tokenizer: Path | None = None, force: bo
                         else "no pair is left to train on: correct the text",
                     )
             else:
-                _write_text(folder, name, split)
-            _write_ids(folder, name, flat, lengths, words.vocabulary_size)
+                write_text(folder, name, split)
+            write_ids(folder, name, flat, lengths, words.vocabulary_size)
             report[name] = checks.report(split, found[name], lengths, dropped=name == config.train)
         words.save(folder / TOKENIZER)
         artifact.write_json(folder / CHECKS, report)
@@ -228,13 +228,23 @@ def _drop(
     return flat[np.repeat(keep, lengths.sum(axis=1))], lengths[keep]
 
 
-def _write_ids(folder: Path, name: str, flat: NDArray[np.uint32], lengths: NDArray[np.int32], vocabulary: int) -> None:
+def write_ids(folder: Path, name: str, flat: NDArray[Any], lengths: NDArray[np.int32], vocabulary: int) -> None:
+    """Write a split's ids as they are mapped into memory.
+
+    Args:
+        folder: The corpus's directory.
+        name: The split.
+        flat: All ids in a row: source 0, target 0, source 1, …
+        lengths: (n, 2) source and target lengths.
+        vocabulary: Ids are below this.
+    """
     offsets = np.zeros(lengths.size + 1, dtype=np.int64)
     np.cumsum(lengths.reshape(-1), out=offsets[1:])
     np.save(folder / f"{name}.ids.npy", flat.astype(np.uint16 if vocabulary <= 1 << 16 else np.uint32))
     np.save(folder / f"{name}.offsets.npy", offsets)
 
 
-def _write_text(folder: Path, name: str, split: Segments) -> None:
+def write_text(folder: Path, name: str, split: Segments) -> None:
+    """Write a validation or test split's text, line by line."""
     for side, lines in (("source", split.source), ("target", split.target)):
         (folder / f"{name}.{side}.txt").write_bytes("".join(f"{line}\n" for line in lines).encode())
