@@ -7,7 +7,7 @@ whose inputs have is made again, a killed stage goes on from its scratch.
 from collections.abc import Callable
 from pathlib import Path
 
-from tprune import delivery, stages
+from tprune import delivery, stages, trim
 from tprune.artifact import Artifact, read
 from tprune.config import PRECISIONS, Config, Export
 from tprune.errors import InputError
@@ -59,13 +59,26 @@ def run(config: Config, out: Path, tell: Tell, until: str = "report") -> Artifac
     plans: dict[str, Artifact] = {}
     for target in config.targets if "recover" in steps else ():
         source = sources["shs" if target.score == "shs" else "dense"]
+        whole = None
+        if trim.turns(source, target):
+            whole, source = source, _settle(trim.stream(out / "narrow" / target.name, source, text, target), tell)
         plans[target.name] = _settle(
-            stages.plan(out / "plans" / target.name, source, analysis, text, target, config.learn.seed), tell
+            stages.plan(out / "plans" / target.name, source, analysis, text, target, config.learn.seed, whole), tell
         )
         pruned = _settle(stages.prune(out / "pruned" / target.name, source, plans[target.name]), tell)
+        teacher, lessons = dense, text
+        if target.vocabulary is not None:  # both have to speak the pruned model's ids
+            trimmed = out / "trimmed" / target.name
+            teacher = _settle(stages.prune(trimmed / "dense", dense, plans[target.name], tokens_only=True), tell)
+            lessons = _settle(trim.corpus(trimmed / "corpus", text, source, plans[target.name]), tell)
         last = models[target.name] = _settle(
             stages.recover(
-                out / "recovered" / target.name, pruned, dense, text, config.recover, out / "logs/recover" / target.name
+                out / "recovered" / target.name,
+                pruned,
+                teacher,
+                lessons,
+                config.recover,
+                out / "logs/recover" / target.name,
             ),
             tell,
         )

@@ -147,23 +147,37 @@ def shs(out: Path, model: Artifact, analysis: Artifact, text: Artifact, settings
 
 
 def plan(
-    out: Path, model: Artifact, analysis: Artifact | None, text: Artifact | None, target: Target, seed: int
+    out: Path,
+    model: Artifact,
+    analysis: Artifact | None,
+    text: Artifact | None,
+    target: Target,
+    seed: int,
+    whole: Artifact | None = None,
 ) -> Stage:
-    """Which units are kept; without an analysis all components count alike."""
+    """Which units are kept; a budget is a share of `whole`, the model before its residual stream was narrowed."""
 
     def make(partial_out: Path) -> None:
         from tprune.model import checkpoint
-        from tprune.sparsity import bssl, lines, planner, scores
+        from tprune.sparsity import bssl, lines, planner, scores, vocabulary
         from tprune.sparsity import plan as plans
         from tprune.text.corpus import open_corpus
 
         measured = artifact.read_json(analysis.path / "analysis.json") if analysis else None
         source = checkpoint.load(model.path)
         groups = lines.groups(source.config, lines.WIDTH_KINDS)
-        pairs = open_corpus(text).split("train") if text else None
+        opened = open_corpus(text) if text else None
+        pairs = opened.split("train") if opened else None
         found = scores.score(target.score, source, groups, pairs, seed, bssl.importance(measured) if measured else None)
+        if target.hidden is not None and whole is None:  # norms choose no better than chance: experiments.md
+            found |= scores.score("taylor", source, lines.groups(source.config, ("hidden",)), pairs, seed)
         chosen = planner.make(
-            source.config, target, found, layer_importance=bssl.layer_importance(measured) if measured else None
+            source.config,
+            target,
+            found,
+            layer_importance=bssl.layer_importance(measured) if measured else None,
+            given=vocabulary.kept(source.config, target, opened),
+            whole=checkpoint.load(whole.path).config if whole else None,
         )
         plans.write(chosen, partial_out / "plan.json")
 
@@ -172,25 +186,32 @@ def plan(
         "plan",
         out,
         {"target": resolved(target), "seed": seed},
-        _given(model=model, analysis=analysis, corpus=text),
+        _given(model=model, analysis=analysis, corpus=text, whole=whole),
         make,
     )
 
 
-def prune(out: Path, model: Artifact, chosen: Artifact) -> Stage:
-    """The smaller model, not yet recovered."""
+def prune(out: Path, model: Artifact, chosen: Artifact, *, tokens_only: bool = False) -> Stage:
+    """The smaller model, not yet recovered; or one without the plan's tokens, whatever else the plan says."""
 
     def make(partial_out: Path) -> None:
         from tprune.model import checkpoint
         from tprune.sparsity import plan as plans
         from tprune.sparsity import surgery
-        from tprune.text import vocab
+        from tprune.text import trimming, vocab
 
-        smaller = surgery.prune(checkpoint.load(model.path), plans.read(chosen.path))
-        checkpoint.save(smaller, partial_out)
-        vocab.copy_files(model.path, partial_out)
+        source, wanted = checkpoint.load(model.path), plans.read(chosen.path)
+        if tokens_only:
+            wanted = plans.of_vocabulary(wanted, source.config)
+        checkpoint.save(surgery.prune(source, wanted), partial_out)
+        if plans.trims(wanted):
+            trimming.write(model.path, partial_out, plans.tokens(source.config, wanted))
+        else:
+            vocab.copy_files(model.path, partial_out)
 
-    return stage(f"prune {out.name}", "model", out, {}, {"model": model, "plan": chosen}, make)
+    config = {"tokens_only": True} if tokens_only else {}
+    config = {"tokens_only": True} if tokens_only else {}
+    return stage(f"prune {out.name}", "model", out, config, {"model": model, "plan": chosen}, make)
 
 
 def recover(out: Path, model: Artifact, teacher: Artifact, text: Artifact, learn: Learn, logs: Path | None) -> Stage:
@@ -199,14 +220,8 @@ def recover(out: Path, model: Artifact, teacher: Artifact, text: Artifact, learn
     def make(partial_out: Path) -> None:
         from tprune.model import checkpoint
 
-        _fit(
-            partial_out,
-            checkpoint.load(model.path),
-            text,
-            learn,
-            logs,
-            teacher=checkpoint.load(teacher.path) if learn.distill else None,
-        )
+        model_above = checkpoint.load(teacher.path) if learn.distill else None
+        _fit(partial_out, checkpoint.load(model.path), text, learn, logs, teacher=model_above)
 
     return stage(
         f"recover {out.name}", "model", out, resolved(learn), {"model": model, "teacher": teacher, "corpus": text}, make

@@ -91,15 +91,22 @@ def prune(
     drop_encoder_layers: int = 0,
     drop_decoder_layers: int = 0,
     grid: Annotated[int, typer.Option(help="Widths are multiples of this.")] = 8,
+    hidden: Annotated[float | None, typer.Option(help="Share of the residual stream's dimensions that stays.")] = None,
+    vocabulary: Annotated[int | None, typer.Option(help="Keep tokens that occur this often in the corpus.")] = None,
     analysis: Annotated[Path | None, typer.Option(help="BSSL's findings.")] = None,
-    corpus: Annotated[Path | None, typer.Option(help="Calibration text (taylor).")] = None,
+    corpus: Annotated[Path | None, typer.Option(help="Calibration text (taylor, hidden, vocabulary).")] = None,
     seed: int = 1,
     force: Force = False,
 ) -> None:
-    """Cut units out of a model, by a budget or by a plan. Writes OUT and OUT.plan."""
-    from tprune import artifact, stages
+    """Cut units out of a model, by a budget or by a plan.
 
-    source = artifact.read(model, "model")
+    Writes OUT and OUT.plan; for a narrower residual stream OUT.narrow, of which the plan is; where the vocabulary
+    changes OUT.corpus and OUT.dense, the corpus and the uncut model in the new token ids, for `recover`.
+    """
+    from tprune import artifact, stages, trim
+    from tprune.sparsity import plan as plans
+
+    source, text = artifact.read(model, "model"), _maybe(corpus, "corpus")
     if plan is not None:
         chosen = artifact.read(plan, "plan")
     else:
@@ -111,15 +118,20 @@ def prune(
             drop_encoder_layers=drop_encoder_layers,
             drop_decoder_layers=drop_decoder_layers,
             grid=grid,
+            hidden=hidden,
+            vocabulary=vocabulary,
         )
+        whole = None
+        if text is not None and trim.turns(source, target):
+            whole, source = source, trim.stream(out.with_name(out.name + ".narrow"), source, text, target).make(force)
         chosen = stages.plan(
-            out.with_name(out.name + ".plan"),
-            source,
-            _maybe(analysis, "analysis"),
-            _maybe(corpus, "corpus"),
-            target,
-            seed,
+            out.with_name(out.name + ".plan"), source, _maybe(analysis, "analysis"), text, target, seed, whole
         ).make(force)
+    if plans.trims(plans.read(chosen.path)):
+        uncut = artifact.read(model, "model")
+        stages.prune(out.with_name(out.name + ".dense"), uncut, chosen, tokens_only=True).make(force)
+        if text is not None:
+            trim.corpus(out.with_name(out.name + ".corpus"), text, source, chosen).make(force)
     done(stages.prune(out, source, chosen).make(force).path)
 
 
