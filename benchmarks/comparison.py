@@ -121,11 +121,11 @@ def _greedy_rows(
         for variant, entry in made.items():
             yield Row(
                 **shared,
-                **_facts(variant, entry),
+                **facts(variant, entry),
                 threads=threads,
                 decode="greedy",
                 **timed_fields(times, variant, baseline, DENSE if baseline[0] == "fp32" else f"{DENSE} {baseline[0]}"),
-                **_quality(outputs, variant, corpus, language, settings),
+                **quality_fields(outputs, variant, corpus, language, settings),
             )
 
 
@@ -147,10 +147,10 @@ def _beam_rows(
     for variant, entry in made.items():
         yield Row(
             **shared,
-            **_facts(variant, entry),
+            **facts(variant, entry),
             decode=f"beam{settings.beam}",
             valid={"ok": True},
-            **_quality(outputs, variant, corpus, language, settings),
+            **quality_fields(outputs, variant, corpus, language, settings),
         )
 
 
@@ -173,9 +173,10 @@ def _baseline(variants: Collection[Variant]) -> Variant:
     return min((variant for variant in variants if variant[1] == DENSE), key=lambda variant: variant[0] != "fp32")
 
 
-def _quality(
+def quality_fields(
     outputs: Mapping[Variant, Output], variant: Variant, corpus: Corpus, language: str, settings: Bench
 ) -> dict[str, Any]:
+    """BLEU of one candidate and its loss against the dense one, as fields of a result row."""
     own, baseline = outputs[variant], _baseline(outputs)
     row: dict[str, Any] = {
         "bleu": own.pooled.bleu,
@@ -194,7 +195,8 @@ def _quality(
     return row
 
 
-def _facts(variant: Variant, entry: Artifact) -> dict[str, Any]:
+def facts(variant: Variant, entry: Artifact) -> dict[str, Any]:
+    """What a model is and how large, as fields of a result row."""
     if entry.kind == "model":
         parameters = sum(int(np.prod(shape)) for shape in checkpoint.weight_shapes(entry.path).values())
     else:
@@ -217,5 +219,5 @@ def size_bytes(entry: Artifact) -> int:
         else {graph.file for graph in description.read(entry.path).graphs.values()}
     )
     return sum(
-        facts["bytes"] for name, facts in entry.manifest["files"].items() if name in names or name.endswith(".data")
+        file["bytes"] for name, file in entry.manifest["files"].items() if name in names or name.endswith(".data")
     )

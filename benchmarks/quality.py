@@ -100,7 +100,20 @@ def translate_tests(
         batch_size: Sentences per batch.
         progress: Told the number of newly finished sentences.
     """
-    ids = translate(engine, sources(corpus, words), search, batch_size, progress)
+    return scored(translate(engine, sources(corpus, words), search, batch_size, progress), corpus, language, words)
+
+
+def scored(
+    ids: Sequence[Sequence[int]], corpus: Corpus, language: str, words: SentenceTokenizer | None = None
+) -> Output:
+    """Score translations of the test splits.
+
+    Args:
+        ids: Target ids of every sentence of `sources`, in their order.
+        corpus: Its test splits were translated.
+        language: Target language, for sacreBLEU's tokenizer.
+        words: Whose ids they are; None: the corpus's tokenizer.
+    """
     hypotheses = (words or corpus.tokenizer).decode(ids)
     by_split, start = {}, 0
     for name in test_splits(corpus):

@@ -20,6 +20,7 @@ from tprune.errors import ArtifactError
 
 SCHEMA: Literal[1] = 1
 DENSE = "dense"
+DISTILLED = "dense-distilled"  # the dense model, trained further on its own translations
 LIBRARIES = ("torch", "onnxruntime", "executorch", "ctranslate2", "transformers", "sacrebleu", "numpy")
 
 Kind = Literal["phone", "sbc", "host-x86", "emulated-arm64"]
@@ -79,7 +80,13 @@ class Row(Part):
     dataset: Name
     split: Name
     model: Name
-    """`dense`, or the plan's name."""
+    """`dense`, `dense-distilled`, or the plan's name."""
+    criterion: Name | None = None
+    """In an ablation: what tells this row's recipe from the others'."""
+    shape: Name | None = None
+    """In an ablation: the shape that it is compared on."""
+    widths: Literal["same", "own", "dense"] | None = None
+    """In an ablation: that shape's, those of its own planner, or all that the dense model has."""
     seed: int | None = None
     engine: Name
     engine_version: str | None = None
@@ -129,6 +136,11 @@ class Row(Part):
     def dense(self) -> bool:
         """Whether the row is of the unpruned model."""
         return self.model == DENSE
+
+    @property
+    def pruned(self) -> bool:
+        """Whether anything was cut: further training of the dense model is no pruning either."""
+        return self.model not in (DENSE, DISTILLED) and self.widths != "dense"
 
 
 def write(path: Path, rows: Iterable[Row]) -> None:

@@ -130,7 +130,7 @@ def headlines(rows: Iterable[Row]) -> list[Headline]:
     )
     for row in rows:
         speedup, loss = row.speedup, row.bleu_loss_percent
-        if timed(row) and row.valid.ok and not row.dense and speedup is not None and loss is not None:
+        if timed(row) and row.valid.ok and row.pruned and speedup is not None and loss is not None:
             seeds = models[row.dataset, row.split, machine(row.environment)]
             seeds[row.model, setting(row), row.baseline or ""].append((speedup, loss, row))
     found = [

@@ -161,7 +161,7 @@ def test_a_budget_that_cannot_be_met(copies: Path, refused: Refused, tmp_path: P
 
 def test_no_budget(copies: Path, refused: Refused, tmp_path: Path) -> None:
     line = refused("prune", copies / "dense", "--out", tmp_path / "small", out=tmp_path / "small")
-    assert "--parameters, --flops or --threshold" in line
+    assert "--parameters, --flops, --threshold, --speedup or --milliseconds" in line
 
 
 def test_another_kind_of_artifact(copies: Path, refused: Refused, tmp_path: Path) -> None:
@@ -194,3 +194,13 @@ def test_a_full_disk(copies: Path, refused: Refused, tmp_path: Path) -> None:
         assert "no space left on the disk" in line
     finally:
         subprocess.run(["umount", small], check=True)
+
+
+def test_a_speedup_without_a_table(copies: Path, refused: Refused, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    assert refused("prune", copies / "dense", "--speedup", "2", "--out", small, out=small) == (
+        "error: a time is counted with a table, and nothing else is · got --speedup without --device-table · "
+        "fill a table with `tprune table` and give it"
+    )
+    line = refused("prune", copies / "dense", "--flops", "0.9", "--device-table", copies, "--out", small, out=small)
+    assert line.endswith("got --flops with --device-table · leave --device-table out")

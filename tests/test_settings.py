@@ -182,3 +182,46 @@ def test_settings_are_immutable_and_survive_json() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         settings.learn.steps = 1  # type: ignore[misc]
     assert Config.model_validate(json.loads(json.dumps(resolved(settings)))) == settings
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"planner": "latency"}, "the planner latency goes with the budgets speedup and milliseconds"),
+        ({"budget": "speedup", "amount": 2.0, "table": "t"}, "the planner latency goes with the budgets"),
+        ({"planner": "latency", "budget": "speedup"}, "the planner latency, and no other, needs an amount and a table"),
+        ({"planner": "latency", "budget": "milliseconds", "amount": 2.0}, "needs an amount and a table"),
+        ({"amount": 2.0}, "needs an amount and a table"),
+        ({"table": "measure"}, "needs an amount and a table"),
+    ],
+)
+def test_a_time_is_counted_with_a_table_and_nothing_else_is(given: dict[str, Any], why: str) -> None:
+    with pytest.raises(InputError, match=why):
+        settings.target(name="t", **given)
+    assert settings.target(name="t", planner="latency", budget="speedup", amount=2.0, table="measure").amount == 2
+
+
+def test_recovery_rewinds_to_the_end_of_the_dense_training() -> None:
+    dense = ["learn.steps=50", "learn.schedule=cosine", "learn.learning_rate=2e-3", "learn.warmup=7"]
+    found = settings.defaults([*dense, "recover.rewind=true", "recover.steps=20"]).recovery
+    assert (found.steps, found.skip, found.rewind) == (20, 30, False)
+    assert (found.schedule, found.learning_rate, found.warmup) == ("cosine", 2e-3, 7)
+    own = settings.defaults([*dense, "recover.steps=20"])
+    assert own.recovery == own.recover
+
+
+@pytest.mark.parametrize(
+    ("overrides", "problem"),
+    [
+        (
+            ["recover.rewind=true", "recover.steps=51", "learn.steps=50"],
+            "51 steps are more than the dense training's 50",
+        ),
+        (["recover.rewind=true", "start=some/model"], "a converted model brings no learning rates to go back to"),
+        (["recover.best=true", "recover.average=2"], "best keeps one checkpoint, average several"),
+    ],
+)
+def test_recovery_settings_that_exclude_each_other(overrides: list[str], problem: str) -> None:
+    with pytest.raises(InputError) as caught:
+        settings.defaults(overrides)
+    assert problem in str(caught.value)

@@ -37,7 +37,7 @@ class Artifact:
 
     @property
     def kind(self) -> str:
-        """What the artifact is: corpus, model, analysis, plan, shortlist, bundle, results, report."""
+        """What it is: corpus, model, analysis, latency-table, plan, validation, shortlist, bundle, results, report."""
         return str(self.manifest["kind"])
 
     @property

@@ -5,9 +5,9 @@
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -18,6 +18,8 @@ PRECISIONS: Mapping[str, tuple[str, ...]] = {
     "executorch": ("fp32", "int8"),
 }
 """What bundles there are of each engine."""
+
+MEASURE = "measure"  # in place of a latency table's path: fill one in the run
 
 
 class Section(BaseModel):
@@ -84,13 +86,51 @@ class Learn(Section):
     dropout: Share | None = None
     """None keeps the model's own dropout."""
     average: Positive = 1
-    """Average the weights of this many last checkpoints."""
+    """Average the weights of this many last checkpoints; a short run then writes them more often."""
     checkpoint_every: Positive = 500
     distill: Share = 0.0
     """Weight of the KL divergence to the dense model; the rest is the cross entropy."""
     temperature: Annotated[float, Field(gt=0)] = 1.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where the device has instructions for it
     seed: int = 1
+
+
+class Recovery(Learn):
+    """Training of a smaller model, from what pruning left of the dense one's weights."""
+
+    rewind: bool = False
+    """Take the learning rates of the dense training's last `steps` steps in place of schedule, learning_rate and
+    warmup (learning-rate rewinding, Renda et al. 2020); with as many steps as that had, its whole schedule."""
+    skip: Annotated[int, Field(ge=0)] = 0
+    """The schedule is that of a run of skip + steps steps, of which the first `skip` are left out."""
+    best: bool = False
+    """Keep the checkpoint with the least validation loss instead of the last one."""
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> Self:
+        if self.best and self.average > 1:
+            raise ValueError("best keeps one checkpoint, average several: choose one of them")
+        return self
+
+    def rewound(self, dense: Learn) -> "Recovery":
+        """With the learning rates of the end of this training, if `rewind` says so."""
+        if not self.rewind:
+            return self
+        taken = {"schedule": dense.schedule, "learning_rate": dense.learning_rate, "warmup": dense.warmup}
+        return self.model_copy(update={**taken, "rewind": False, "skip": dense.steps - self.steps})
+
+
+class Distill(Section):
+    """Sequence-level distillation: the dense model's own translations of the training sources."""
+
+    on: bool = False
+    """Whether recovery learns from them; the dense model then learns from them too, for a row of its own."""
+    beam: Positive = 5
+    length_penalty: Annotated[float, Field(ge=0)] = 1.0
+    mix: bool = True
+    """Keep the original pairs, and add those that the teacher translates otherwise."""
+    batch: Positive = 32
+    """Sentences translated at a time."""
 
 
 class Penalty(Section):
@@ -100,6 +140,8 @@ class Penalty(Section):
     weight: Annotated[float, Field(ge=0)] = 10.0
     """Strength, in units of the learning rate (decoupled, as AdamW's weight decay). What counts is weight times the
     sum of all learning rates: about 2 lets the weaker half of the lines die."""
+    ramp: Share = 0.0
+    """Share of the steps in which the strength grows from 0 to this weight, linearly; 0: the same from the start."""
 
 
 class Analyze(Section):
@@ -130,12 +172,20 @@ class Target(Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     score: Literal["shs", "magnitude", "taylor", "random"] = "shs"
-    planner: Literal["threshold", "uniform", "global"] = "global"
-    budget: Literal["parameters", "flops"] = "flops"
+    planner: Literal["threshold", "uniform", "global", "latency"] = "global"
+    budget: Literal["parameters", "flops", "speedup", "milliseconds"] = "flops"
+    amount: Annotated[float, Field(gt=0)] | None = None
+    """The speedup over the unpruned model, or the milliseconds (latency)."""
+    table: str | None = None
+    """Latency table that the budget is counted with: its path, or MEASURE to fill one in the run (latency)."""
     keep: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Share of the dense model's budget quantity that may stay (uniform, global)."""
-    threshold: Share = 0.1
-    """Units under this share of their group's mean norm go (threshold)."""
+    threshold: Share | Literal["gap"] = 0.1
+    """Units under this share of their group's mean norm go (threshold); gap: those under the widest gap in the
+    group's norms, or under 0.1 of the mean norm where there is none."""
+    rounds: Positive = 1
+    """Prune this many times towards the target, with the training of `between` after each cut but the last; 1 is
+    one-shot."""
     drop_encoder_layers: Annotated[int, Field(ge=0)] = 0
     drop_decoder_layers: Annotated[int, Field(ge=0)] = 0
     grid: Positive = 8
@@ -144,6 +194,46 @@ class Target(Section):
     """Share of the residual stream's dimensions that stays; None leaves its width alone."""
     vocabulary: Positive | None = None
     """Keep tokens that occur this often in the training text; 1 changes none of its sentences. None keeps all."""
+
+    @model_validator(mode="after")
+    def _counts_time_with_a_table(self) -> Self:
+        timed = self.budget in ("speedup", "milliseconds")
+        if (self.planner == "latency") != timed:
+            raise ValueError("the planner latency goes with the budgets speedup and milliseconds, and with no other")
+        if timed != (self.amount is not None) or timed != (self.table is not None):
+            raise ValueError("the planner latency, and no other, needs an amount and a table")
+        return self
+
+    @model_validator(mode="after")
+    def _rounds_have_a_budget(self) -> Self:
+        if self.rounds > 1 and (self.planner == "threshold" or self.budget == "milliseconds"):
+            raise ValueError("rounds come closer to a share or a speedup, not to a threshold or milliseconds")
+        return self
+
+
+class Table(Section):
+    """A latency table of this machine."""
+
+    engine: Literal["onnxruntime", "executorch"] = "onnxruntime"
+    precision: Literal["fp32", "int8", "int8-block"] = "fp32"
+    """Of those that the engine has, see PRECISIONS."""
+    threads: Positive = 1
+    d_models: tuple[Positive, ...] = ()
+    """Widths of the residual stream to measure besides the model's own."""
+    points: Annotated[int, Field(ge=2)] = 3
+    """Most widths that are measured on each axis; between them costs are interpolated."""
+    least_width: Positive = 8
+    """Narrowest head and feed-forward network; a plan's grid cannot be finer."""
+    copies: Positive = 8
+    """Sub-layers in a timed model: the more, the surer is the cost of one."""
+    source_tokens: Positive = 20
+    """Length of the timed sentence, where no corpus tells it."""
+    target_tokens: Annotated[int, Field(ge=2)] = 25
+    """Length of its translation with eos, where no corpus tells it."""
+    rounds: Positive = 20
+    """Least number of timed rounds of each model."""
+    seconds: Annotated[float, Field(ge=0)] = 0.5
+    """Least time of each model in all its rounds."""
 
 
 class Shortlist(Section):
@@ -190,6 +280,32 @@ class Bench(Section):
     seed: int = 1
 
 
+class DeviceBench(Section):
+    """Latency, memory and quality on a device, see `tprune bench --device`."""
+
+    threads: Positive = 1
+    pin: str = "all"
+    """all: wherever the kernel likes; big, little: the fastest or slowest cluster; or processors, as 4,5."""
+    sentences: Positive = 50
+    """Test sentences that are timed, one at a time."""
+    warmup: Annotated[int, Field(ge=0)] = 10
+    """Sentences of each process before the timed ones."""
+    runs: Positive = 50
+    """Least number of timed sentences of each process."""
+    seconds: Annotated[float, Field(ge=0)] = 10.0
+    """Least time of the timed sentences of each process."""
+    cold_starts: Positive = 3
+    """Processes of each model, in turn with the other models'."""
+    sustained_minutes: Annotated[float, Field(ge=0)] = 0.0
+    """How long each model is run without a pause besides; 0: not at all."""
+    cool_celsius: float = 35.0
+    """Warmest that a device may be before a process starts."""
+    cool_seconds: Annotated[float, Field(ge=0)] = 300.0
+    """Longest wait for that."""
+    patience_seconds: Annotated[float, Field(ge=0)] = 60.0
+    """How long a device that has vanished is waited for."""
+
+
 class Config(Section):
     """The whole pipeline's settings."""
 
@@ -204,10 +320,30 @@ class Config(Section):
     analyze: Analyze = Analyze()
     shs: Shs = Shs()
     targets: tuple[Target, ...] = (Target(name="half"),)
-    recover: Learn = Learn(steps=1000, learning_rate=5e-4, schedule="linear", warmup=50, distill=0.5)
+    between: Learn = Learn(steps=200, learning_rate=5e-4, schedule="linear", warmup=0, distill=0.5)
+    """Training between the rounds of a target that has several."""
+    distill: Distill = Distill()
+    recover: Recovery = Recovery(steps=1000, learning_rate=5e-4, schedule="linear", warmup=50, distill=0.5)
     shortlist: Shortlist = Shortlist()
+    table: Table = Table()
     export: Export = Export()
     bench: Bench = Bench()
+    device: DeviceBench = DeviceBench()
+
+    @model_validator(mode="after")
+    def _can_rewind(self) -> Self:
+        if self.recover.rewind and self.start is not None:
+            raise ValueError("recover.rewind: a converted model brings no learning rates to go back to")
+        if self.recover.rewind and self.recover.steps > self.learn.steps:
+            raise ValueError(
+                f"recover.rewind: {self.recover.steps} steps are more than the dense training's {self.learn.steps}"
+            )
+        return self
+
+    @property
+    def recovery(self) -> Recovery:
+        """The settings of recovery, its learning rates looked up."""
+        return self.recover.rewound(self.learn)
 
 
 def problems(error: ValidationError) -> list[str]:

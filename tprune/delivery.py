@@ -1,12 +1,12 @@
 """The stages after a recovered model: bundles, benchmark, report."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tprune import artifact
 from tprune.artifact import Artifact
-from tprune.config import Bench, Export, Shortlist, resolved
+from tprune.config import Bench, Config, DeviceBench, Export, Shortlist, Table, resolved
 from tprune.stages import Stage, stage
 
 Entry = tuple[str, str, str]
@@ -30,6 +30,24 @@ def shortlist(out: Path, text: Artifact, settings: Shortlist) -> Stage:
         artifact.write_json(partial_out / room.COVERAGE, asdict(covered))
 
     return stage("shortlist", "shortlist", out, resolved(settings), {"corpus": text}, make)
+
+
+def table(out: Path, like: Artifact, text: Artifact | None, settings: Table) -> Stage:
+    """What each component costs on this machine, up to the widths of a model and at the lengths of a corpus."""
+    from tprune.benchmarks import filling
+    from tprune.benchmarks.table import KIND
+    from tprune.model.checkpoint import read_config
+    from tprune.model.shape import TPruneConfig
+
+    config = TPruneConfig.from_dict(dict(read_config(like.path)))
+    lengths = (settings.source_tokens, settings.target_tokens) if text is None else filling.mean_lengths(text)
+    inputs = filling.inputs(config, *lengths, settings)
+    return Stage(
+        "latency table",
+        out,
+        artifact.fingerprint(KIND, inputs, {}),
+        filling.fill(out, config, *lengths, settings),
+    )
 
 
 def bundle(
@@ -98,6 +116,69 @@ def bench(out: Path, experiment: str, entries: Mapping[Entry, Artifact], text: A
     )
 
 
+def bench_devices(
+    out: Path,
+    experiment: str,
+    entries: Mapping[Entry, Artifact],
+    text: Artifact,
+    settings: Config,
+    names: Sequence[str],
+) -> Stage:
+    """Latency, memory and BLEU of bundles, dense and pruned, on devices side by side."""
+
+    def make(partial_out: Path) -> None:
+        from concurrent.futures import ThreadPoolExecutor
+
+        from tprune.android_runner.links import open_link
+        from tprune.android_runner.session import Session, measure
+        from tprune.android_runner.transport import Device
+        from tprune.benchmarks import quality, record
+        from tprune.progress import tell
+        from tprune.text.corpus import open_corpus
+
+        corpus, dataset, target = open_corpus(text), quality.dataset_name(text), text.manifest["config"]["target"]
+
+        def measured(device: Device) -> list[record.Row]:
+            done = partial_out / artifact.SCRATCH / device.name.replace(":", "-")
+            done.mkdir(exist_ok=True)
+            session = Session(device, settings.device, done, tell)
+            return list(measure(experiment, dataset, session, entries, corpus, target, settings.bench))
+
+        devices = [Device(open_link(name)) for name in names]
+        with ThreadPoolExecutor(len(devices)) as side_by_side:
+            rows = [row for found in side_by_side.map(measured, devices) for row in found]
+        record.write(partial_out / "results.json", rows)
+
+    parents = {"/".join(key): made for key, made in entries.items()}
+    config = {
+        "experiment": experiment,
+        "devices": list(names),
+        "device": resolved(settings.device),
+        "bench": resolved(settings.bench),
+    }
+    return stage("benchmark on devices", "results", out, config, {**parents, "corpus": text}, make)
+
+
+def pack(out: Path, bundle: Artifact, text: Artifact, abi: str, settings: DeviceBench, force: bool) -> Artifact:
+    """Everything that goes to a device for a bundle, in one folder."""
+    from tprune.android_runner import build, package, run_file
+    from tprune.android_runner.run_file import Job
+    from tprune.benchmarks import quality
+    from tprune.export import description
+    from tprune.text.corpus import open_corpus
+
+    said = description.read(bundle.path)
+    job = Job(
+        run_file.modes(said)[0],
+        settings.threads,
+        settings.runs,
+        warmup=settings.warmup,
+        seconds=settings.seconds,
+    )
+    sentences = quality.spread(open_corpus(text), settings.sentences)
+    return package.pack(out, build.build(said.engine, abi), bundle, job, sentences, force)
+
+
 def report(
     out: Path,
     title: str,
@@ -112,6 +193,8 @@ def report(
         from tprune.benchmarks import record
         from tprune.benchmarks.report import write_report
 
+        cut = {name: model for name, model in models.items() if name != record.DISTILLED}  # which has dense's widths
+
         def config(model: Artifact) -> Any:
             return artifact.read_json(model.path / "config.json")
 
@@ -123,7 +206,7 @@ def report(
             plans={name: artifact.read_json(made.path / "plan.json")["how"] for name, made in plans.items()},
             shapes={
                 name: {stack: config(model)[f"{stack}_shapes"] for stack in ("encoder", "decoder")}
-                for name, model in models.items()
+                for name, model in cut.items()
             },
             training={name: _losses(made) for name, made in {**models, "BSSL": analysis}.items()},
         )

@@ -4,17 +4,19 @@ The whole state is in the run's directory: an artifact whose inputs have not cha
 whose inputs have is made again, a killed stage goes on from its scratch.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from tprune import delivery, stages, trim
+from tprune import delivery, recovery, rounds, stages, trim
 from tprune.artifact import Artifact, read
-from tprune.config import PRECISIONS, Config, Export
+from tprune.benchmarks.record import DENSE, DISTILLED
+from tprune.config import MEASURE, PRECISIONS, Config, Export, Target
 from tprune.errors import InputError
 from tprune.stages import Stage
 
 Tell = Callable[[str], None]
-LAST = ("corpus", "dense", "analysis", "shs", "recover", "bundles", "results", "report")
+LAST = ("corpus", "dense", "analysis", "shs", "distill", "recover", "bundles", "results", "report")
 
 
 def run(config: Config, out: Path, tell: Tell, until: str = "report") -> Artifact:
@@ -40,61 +42,80 @@ def run(config: Config, out: Path, tell: Tell, until: str = "report") -> Artifac
     steps = LAST[: LAST.index(until) + 1]
     if config.start is not None:
         # the converted model brings the tokenizer, so it comes before the text
-        dense = _settle(stages.convert(out / "dense", config.start, config.languages), tell)
-        last = text = _settle(stages.corpus(out / "corpus", config.text, dense.path), tell)
+        dense = settle(stages.convert(out / "dense", config.start, config.languages), tell)
+        last = text = settle(stages.corpus(out / "corpus", config.text, dense.path), tell)
     else:
-        last = text = _settle(stages.corpus(out / "corpus", config.text), tell)
+        last = text = settle(stages.corpus(out / "corpus", config.text), tell)
     if "dense" in steps and config.start is None:
-        last = dense = _settle(stages.train(out / "dense", text, config.model, config.learn, out / "logs/dense"), tell)
+        last = dense = settle(stages.train(out / "dense", text, config.model, config.learn, out / "logs/dense"), tell)
     if "analysis" in steps:
-        last = analysis = _settle(
+        last = analysis = settle(
             stages.analyze(out / "analysis", dense, text, config.analyze, out / "logs/analysis"), tell
         )
-    sources = {"dense": dense} if "analysis" in steps else {}
+    sparse = None
     if "shs" in steps and _wants_shs(config):
-        last = sources["shs"] = _settle(
-            stages.shs(out / "shs", dense, analysis, text, config.shs, out / "logs/shs"), tell
+        last = sparse = settle(stages.shs(out / "shs", dense, analysis, text, config.shs, out / "logs/shs"), tell)
+    models = {DENSE: dense} if "dense" in steps else {}
+    lessons = text
+    if "distill" in steps and config.distill.on:
+        last = lessons = settle(recovery.distill(out / "distilled", dense, text, config.distill), tell)
+    if "recover" in steps and config.distill.on:
+        # what the data brings without any pruning: not to be counted as pruning's
+        models[DISTILLED] = settle(
+            recovery.recover(out / DISTILLED, dense, dense, lessons, config.recovery, out / "logs" / DISTILLED), tell
         )
-    models = {"dense": dense} if "dense" in steps else {}
     plans: dict[str, Artifact] = {}
     for target in config.targets if "recover" in steps else ():
-        source = sources["shs" if target.score == "shs" else "dense"]
-        whole = None
-        if trim.turns(source, target):
-            whole, source = source, _settle(trim.stream(out / "narrow" / target.name, source, text, target), tell)
-        plans[target.name] = _settle(
-            stages.plan(out / "plans" / target.name, source, analysis, text, target, config.learn.seed, whole), tell
-        )
-        pruned = _settle(stages.prune(out / "pruned" / target.name, source, plans[target.name]), tell)
-        teacher, lessons = dense, text
-        if target.vocabulary is not None:  # both have to speak the pruned model's ids
-            trimmed = out / "trimmed" / target.name
-            teacher = _settle(stages.prune(trimmed / "dense", dense, plans[target.name], tokens_only=True), tell)
-            lessons = _settle(trim.corpus(trimmed / "corpus", text, source, plans[target.name]), tell)
-        last = models[target.name] = _settle(
-            stages.recover(
+        given = rounds.Inputs(dense, sparse, analysis, text, lessons, _table(config, target, out, dense, text, tell))
+        if trim.trims(target):
+            as_is = trim.Trimmed(given.source(target), dense, text, lessons)
+            made = trim.prepare(target, as_is, out / "trimmed" / target.name, lambda stage: settle(stage, tell))
+            given = replace(given, base=made.base, teacher=made.teacher, text=made.text, lessons=made.lessons)
+        cut = rounds.cut(config, target, given, out, lambda stage: settle(stage, tell), seed=config.learn.seed)
+        plans[target.name] = cut.plan
+        last = models[target.name] = settle(
+            recovery.recover(
                 out / "recovered" / target.name,
-                pruned,
-                teacher,
-                lessons,
-                config.recover,
+                cut.model,
+                given.wise,
+                given.lessons,
+                config.recovery,
                 out / "logs/recover" / target.name,
             ),
             tell,
         )
-    entries = {("pytorch", "fp32", name): model for name, model in models.items()}
-    for engine, precision in _forms(config.export) if "bundles" in steps else ():
-        folder = out / "bundles" / engine / precision
-        for name, model in models.items():
-            last = entries[engine, precision, name] = _settle(
-                delivery.bundle(folder / name, model, engine, precision, text, config.export), tell
-            )
+    if "bundles" in steps:
+        entries = bundles(config, out, models, text, tell)
+        last = [*entries.values()][-1]
     if "results" in steps:
         timed = {key: made for key, made in entries.items() if key[0] in config.bench.engines}
-        last = results = _settle(delivery.bench(out / "results", config.name, timed, text, config.bench), tell)
+        last = results = settle(delivery.bench(out / "results", config.name, timed, text, config.bench), tell)
     if "report" in steps:
-        last = _settle(delivery.report(out / "report", config.name, results, analysis, models, plans), tell)
+        last = settle(delivery.report(out / "report", config.name, results, analysis, models, plans), tell)
     return last
+
+
+def bundles(
+    config: Config, out: Path, models: Mapping[str, Artifact], text: Artifact, tell: Tell
+) -> dict[delivery.Entry, Artifact]:
+    """Everything that a benchmark can run, by engine, precision and name: the models, and bundles in `out`."""
+    entries = {("pytorch", "fp32", name): model for name, model in models.items()}
+    for engine, precision in _forms(config.export):
+        for name, model in models.items():
+            entries[engine, precision, name] = settle(
+                delivery.bundle(
+                    out / "bundles" / engine / precision / name, model, engine, precision, text, config.export
+                ),
+                tell,
+            )
+    return entries
+
+
+def _table(config: Config, target: Target, out: Path, dense: Artifact, text: Artifact, tell: Tell) -> Artifact | None:
+    """The latency table that a target's budget is counted with, filled in the run where it says so."""
+    if target.table == MEASURE:
+        return settle(delivery.table(out / "table", dense, text, config.table), tell)
+    return None if target.table is None else read(Path(target.table), "latency-table")
 
 
 def _forms(export: Export) -> list[tuple[str, str]]:
@@ -103,10 +124,11 @@ def _forms(export: Export) -> list[tuple[str, str]]:
 
 
 def _wants_shs(config: Config) -> bool:
-    return any(target.score == "shs" for target in config.targets)
+    return any(rounds.reads_sparse(target) for target in config.targets)
 
 
-def _settle(stage: Stage, tell: Tell) -> Artifact:
+def settle(stage: Stage, tell: Tell) -> Artifact:
+    """The stage's artifact: the one that is there if it is current, else made now; `tell` gets a line."""
     if stage.is_current():
         tell(f"{stage.name}: up to date ({stage.out})")
         return read(stage.out)

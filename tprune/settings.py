@@ -50,6 +50,45 @@ def target(**values: Any) -> Target:
         raise InputError("these flags do not fit", problems=problems(error), fix="correct them") from None
 
 
+def budgeted(
+    name: str, budgets: Mapping[str, float | None], planner: str, device_table: str | None, **rest: Any
+) -> Target:
+    """A pruning target from a command line's flags, of which one is a budget.
+
+    Args:
+        name: Of the plan.
+        budgets: Values of --parameters, --flops, --threshold, --speedup and --milliseconds, None where not given.
+        planner: For the budgets that leave a choice.
+        device_table: Name of the latency table.
+        **rest: Other fields of the target.
+
+    Raises:
+        InputError: No budget or several, a time without a table, or values that do not fit.
+    """
+    given = {key: value for key, value in budgets.items() if value is not None}
+    if len(given) != 1:
+        raise InputError(
+            "one budget is needed",
+            got=", ".join(given) or "none",
+            wanted="--parameters, --flops, --threshold, --speedup or --milliseconds (or --plan)",
+            fix="give exactly one",
+        )
+    ((key, value),) = given.items()
+    timed = key in ("speedup", "milliseconds")
+    if timed != (device_table is not None):
+        raise InputError(
+            "a time is counted with a table, and nothing else is",
+            got=f"--{key} {'without' if timed else 'with'} --device-table",
+            fix="fill a table with `tprune table` and give it" if timed else "leave --device-table out",
+        )
+    budget: dict[str, Any] = {"planner": planner, "budget": key, "keep": value}
+    if key == "threshold":
+        budget = {"planner": "threshold", "threshold": value}
+    elif timed:
+        budget = {"planner": "latency", "budget": key, "amount": value, "table": device_table}
+    return target(name=name, **budget, **rest)
+
+
 def _checked(tree: dict[str, Any], overrides: Sequence[str], where: object) -> Config:
     for override in overrides:
         _assign(tree, override)

@@ -1,10 +1,10 @@
-"""The stages up to a recovered model: what each one reads, what it makes, from which settings.
+"""The stages up to a pruned model: what each one reads, what it makes, from which settings.
 
 A stage is described before it is run, so that the pipeline can tell whether its artifact is still
 current. `tprune run` and the single verbs of the command line run the same stages.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ def train(out: Path, text: Artifact, architecture: Architecture, learn: Learn, l
             decoder_start_token_id=tokens.decoder_start_id,
             **size,
         )
-        _fit(partial_out, TPruneForConditionalGeneration(config), text, learn, logs)
+        fit(partial_out, TPruneForConditionalGeneration(config), text, learn, logs)
 
     return stage(
         "dense", "model", out, {"model": resolved(architecture), "learn": resolved(learn)}, {"corpus": text}, make
@@ -89,7 +89,7 @@ def analyze(out: Path, model: Artifact, text: Artifact, settings: Analyze, logs:
 
     def make(partial_out: Path) -> None:
         from tprune.benchmarks import anatomy, pictures
-        from tprune.learn.evaluate import token_loss
+        from tprune.learn.evaluate import greedy_bleu, token_loss
         from tprune.learn.trainer import fit
         from tprune.model import checkpoint
         from tprune.progress import narrate
@@ -112,7 +112,7 @@ def analyze(out: Path, model: Artifact, text: Artifact, settings: Analyze, logs:
 
         def measure(candidate: Any) -> dict[str, float | None]:
             loss = token_loss(candidate, valid, settings.sentences)
-            return {"loss": loss, "bleu": _bleu(candidate, opened, settings.bleu_sentences)}
+            return {"loss": loss, "bleu": greedy_bleu(candidate, opened, settings.bleu_sentences)}
 
         with narrate("sensitivity") as progress:
             table = {
@@ -127,8 +127,18 @@ def analyze(out: Path, model: Artifact, text: Artifact, settings: Analyze, logs:
     return stage("analysis", "analysis", out, resolved(settings), {"model": model, "corpus": text}, make)
 
 
-def shs(out: Path, model: Artifact, analysis: Artifact, text: Artifact, settings: Shs, logs: Path | None) -> Stage:
-    """The dense model after training with the SHS penalty."""
+def shs(
+    out: Path,
+    model: Artifact,
+    analysis: Artifact,
+    text: Artifact,
+    settings: Shs,
+    logs: Path | None,
+    *,
+    teacher: Artifact | None = None,
+    earlier: Sequence[Artifact] = (),
+) -> Stage:
+    """The model after training with the SHS penalty; without a teacher it is its own, as it was."""
 
     def make(partial_out: Path) -> None:
         from tprune.model import checkpoint
@@ -137,13 +147,14 @@ def shs(out: Path, model: Artifact, analysis: Artifact, text: Artifact, settings
 
         dense = checkpoint.load(model.path)
         groups = lines.groups(dense.config, lines.WIDTH_KINDS)
-        strength = bssl.strengths(groups, settings.penalty.weight, artifact.read_json(analysis.path / "analysis.json"))
+        strength = bssl.strengths(groups, settings.penalty.weight, _findings(analysis, earlier))
         shrink = None if settings.penalty.kind == "none" else Decoupled(settings.penalty.kind, dense, groups, strength)
-        teacher = checkpoint.load(model.path) if settings.learn.distill else None
+        wise = checkpoint.load((teacher or model).path) if settings.learn.distill else None
         artifact.write_json(partial_out / "strengths.json", strength)
-        _fit(partial_out, dense, text, settings.learn, logs, teacher=teacher, shrink=shrink)
+        fit(partial_out, dense, text, settings.learn, logs, teacher=wise, shrink=shrink, ramp=settings.penalty.ramp)
 
-    return stage("shs", "model", out, resolved(settings), {"model": model, "analysis": analysis, "corpus": text}, make)
+    parents = {**_given(model=model, analysis=analysis, corpus=text, teacher=teacher), **_numbered(earlier)}
+    return stage("shs", "model", out, resolved(settings), parents, make)
 
 
 def plan(
@@ -153,40 +164,49 @@ def plan(
     text: Artifact | None,
     target: Target,
     seed: int,
-    whole: Artifact | None = None,
+    *,
+    table: Artifact | None = None,
+    earlier: Sequence[Artifact] = (),
+    template: Artifact | None = None,
+    rounds_left: int = 1,
 ) -> Stage:
-    """Which units are kept; a budget is a share of `whole`, the model before its residual stream was narrowed."""
+    """Which units are kept; without an analysis all components count alike.
+
+    `earlier` are the plans by which the analyzed model became this one; a `template` is a plan whose shape is wanted,
+    whatever the target's budget says.
+    """
 
     def make(partial_out: Path) -> None:
+        from tprune.benchmarks import table as tables
         from tprune.model import checkpoint
-        from tprune.sparsity import bssl, lines, planner, scores, vocabulary
+        from tprune.progress import tell
+        from tprune.sparsity import bssl, lines, planner, scores
         from tprune.sparsity import plan as plans
+        from tprune.sparsity import template as templates
+        from tprune.sparsity.latency import Importance
         from tprune.text.corpus import open_corpus
 
-        measured = artifact.read_json(analysis.path / "analysis.json") if analysis else None
+        measured = _findings(analysis, earlier) if analysis else None
         source = checkpoint.load(model.path)
         groups = lines.groups(source.config, lines.WIDTH_KINDS)
-        opened = open_corpus(text) if text else None
-        pairs = opened.split("train") if opened else None
+        pairs = open_corpus(text).split("train") if text else None
         found = scores.score(target.score, source, groups, pairs, seed, bssl.importance(measured) if measured else None)
-        if target.hidden is not None and whole is None:  # norms choose no better than chance: experiments.md
-            found |= scores.score("taylor", source, lines.groups(source.config, ("hidden",)), pairs, seed)
-        chosen = planner.make(
-            source.config,
-            target,
-            found,
-            layer_importance=bssl.layer_importance(measured) if measured else None,
-            given=vocabulary.kept(source.config, target, opened),
-            whole=checkpoint.load(whole.path).config if whole else None,
-        )
+        if template is not None:
+            chosen = templates.choose(source.config, target, found, plans.read(template.path), rounds_left)
+        else:
+            whole = measured and Importance(bssl.sublayer_importance(measured), bssl.layer_importance(measured))
+            costs = tables.read(table.path) if table else None
+            chosen = planner.make(source.config, target, found, importance=whole, costs=costs)
+            if costs:
+                tell(tables.forecast(costs, chosen.how))
         plans.write(chosen, partial_out / "plan.json")
 
     return stage(
         f"plan {target.name}",
         "plan",
         out,
-        {"target": resolved(target), "seed": seed},
-        _given(model=model, analysis=analysis, corpus=text, whole=whole),
+        {"target": resolved(target), "seed": seed} | ({} if template is None else {"rounds_left": rounds_left}),
+        {**_given(model=model, analysis=analysis, corpus=text, table=table, template=template), **_numbered(earlier)},
         make,
     )
 
@@ -210,22 +230,22 @@ def prune(out: Path, model: Artifact, chosen: Artifact, *, tokens_only: bool = F
             vocab.copy_files(model.path, partial_out)
 
     config = {"tokens_only": True} if tokens_only else {}
-    config = {"tokens_only": True} if tokens_only else {}
     return stage(f"prune {out.name}", "model", out, config, {"model": model, "plan": chosen}, make)
 
 
-def recover(out: Path, model: Artifact, teacher: Artifact, text: Artifact, learn: Learn, logs: Path | None) -> Stage:
-    """The smaller model after training with the dense one as its teacher."""
+def _findings(analysis: Artifact, earlier: Sequence[Artifact]) -> Any:
+    """BSSL's findings in the words of the model that these plans made."""
+    from tprune.sparsity import bssl
+    from tprune.sparsity import plan as plans
 
-    def make(partial_out: Path) -> None:
-        from tprune.model import checkpoint
+    found = artifact.read_json(analysis.path / "analysis.json")
+    for made in earlier:
+        found = bssl.carried(found, plans.read(made.path))
+    return found
 
-        model_above = checkpoint.load(teacher.path) if learn.distill else None
-        _fit(partial_out, checkpoint.load(model.path), text, learn, logs, teacher=model_above)
 
-    return stage(
-        f"recover {out.name}", "model", out, resolved(learn), {"model": model, "teacher": teacher, "corpus": text}, make
-    )
+def _numbered(earlier: Sequence[Artifact]) -> dict[str, Artifact]:
+    return {f"plan {number}": made for number, made in enumerate(earlier, start=1)}
 
 
 def _given(**parents: Artifact | None) -> dict[str, Artifact]:
@@ -251,47 +271,29 @@ def stage(
     return Stage(name, out, artifact.fingerprint(kind, config, parents), build)
 
 
-def _fit(
+def fit(
     partial_out: Path,
     model: Any,
     text: Artifact,
     learn: Learn,
     logs: Path | None,
-    *,
-    teacher: Any = None,
-    shrink: Any = None,
+    **how: Any,
 ) -> None:
-    """Train, then write the checkpoint, the tokenizer and the history."""
-    from tprune.learn.trainer import fit
+    """Train as `trainer.fit` does, then write the checkpoint, the tokenizer and the history."""
+    from tprune.learn import trainer
     from tprune.model import checkpoint
     from tprune.text.corpus import open_corpus
 
     opened = open_corpus(text)
-    history = fit(
+    history = trainer.fit(
         model,
         opened.split("train"),
         opened.split("valid"),
         learn,
         partial_out / artifact.SCRATCH,
-        teacher=teacher,
-        shrink=shrink,
         logs=logs,
+        **how,
     )
     checkpoint.save(model, partial_out)
     opened.tokenizer.save(partial_out)
     artifact.write_json(partial_out / "history.json", history)
-
-
-def _bleu(model: Any, opened: Any, sentences: int) -> float | None:
-    """Greedy BLEU on the first validation sentences; None for no sentences."""
-    if not sentences:
-        return None
-    from tprune.learn.evaluate import score
-    from tprune.model.decode import translate
-    from tprune.model.search import Search
-    from tprune.model.torch_engine import TorchEngine
-
-    pairs = opened.split("valid")
-    sources = [pairs[index][0].tolist() for index in range(min(sentences, len(pairs)))]
-    found = translate(TorchEngine(model), sources, Search.of(model))
-    return score(opened.tokenizer.decode(found), opened.raw("valid")[1][:sentences]).bleu

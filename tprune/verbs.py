@@ -1,7 +1,7 @@
 """The verbs of the command line that run one stage each, on artifacts."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,7 +10,7 @@ from tprune.errors import InputError
 
 if TYPE_CHECKING:
     from tprune.artifact import Artifact
-    from tprune.config import Config, Target
+    from tprune.config import Config
 
 Out = Annotated[Path, typer.Option("--out", help="Directory to write.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
@@ -85,6 +85,9 @@ def prune(
     parameters: Annotated[float | None, typer.Option(help="Share of the parameters that may stay.")] = None,
     flops: Annotated[float | None, typer.Option(help="Share of the FLOPs that may stay.")] = None,
     threshold: Annotated[float | None, typer.Option(help="Drop units under this share of their mean norm.")] = None,
+    speedup: Annotated[float | None, typer.Option(help="Speedup over MODEL, by the device's table.")] = None,
+    milliseconds: Annotated[float | None, typer.Option(help="Time of a sentence, by the device's table.")] = None,
+    device_table: Annotated[Path | None, typer.Option(help="What `tprune table` measured on the device.")] = None,
     plan: Annotated[Path | None, typer.Option(help="Use this plan.")] = None,
     score: Annotated[str, typer.Option(help="shs, magnitude, taylor or random.")] = "magnitude",
     planner: Annotated[str, typer.Option(help="global or uniform.")] = "global",
@@ -94,26 +97,27 @@ def prune(
     hidden: Annotated[float | None, typer.Option(help="Share of the residual stream's dimensions that stays.")] = None,
     vocabulary: Annotated[int | None, typer.Option(help="Keep tokens that occur this often in the corpus.")] = None,
     analysis: Annotated[Path | None, typer.Option(help="BSSL's findings.")] = None,
-    corpus: Annotated[Path | None, typer.Option(help="Calibration text (taylor, hidden, vocabulary).")] = None,
+    corpus: Annotated[Path | None, typer.Option(help="Text (taylor, hidden, vocabulary).")] = None,
     seed: int = 1,
     force: Force = False,
 ) -> None:
     """Cut units out of a model, by a budget or by a plan.
 
-    Writes OUT and OUT.plan; for a narrower residual stream OUT.narrow, of which the plan is; where the vocabulary
-    changes OUT.corpus and OUT.dense, the corpus and the uncut model in the new token ids, for `recover`.
+    Writes OUT and OUT.plan; with --hidden or --vocabulary also OUT.trimmed, of whose model the plan is: after the
+    latter, recover with the teacher OUT.trimmed/dense on OUT.trimmed/corpus, which have the new token ids.
     """
-    from tprune import artifact, stages, trim
-    from tprune.sparsity import plan as plans
+    from tprune import artifact, rounds, stages, trim
 
     source, text = artifact.read(model, "model"), _maybe(corpus, "corpus")
     if plan is not None:
         chosen = artifact.read(plan, "plan")
     else:
-        target = _target(
+        target = settings.budgeted(
             out.name,
-            {"parameters": parameters, "flops": flops, "threshold": threshold},
+            {"parameters": parameters, "flops": flops, "threshold": threshold}
+            | {"speedup": speedup, "milliseconds": milliseconds},
             planner,
+            device_table.name if device_table else None,
             score=score,
             drop_encoder_layers=drop_encoder_layers,
             drop_decoder_layers=drop_decoder_layers,
@@ -121,18 +125,40 @@ def prune(
             hidden=hidden,
             vocabulary=vocabulary,
         )
-        whole = None
-        if text is not None and trim.turns(source, target):
-            whole, source = source, trim.stream(out.with_name(out.name + ".narrow"), source, text, target).make(force)
+        if trim.trims(target):
+            if text is None:
+                raise InputError("no corpus", where="--hidden, --vocabulary", fix="give a corpus with --corpus")
+            as_is = trim.Trimmed(source, source, text, text)
+            made = trim.prepare(target, as_is, out.with_name(out.name + ".trimmed"), lambda stage: stage.make(force))
+            target = rounds.share_of(target, 1, source.path, made.base.path)
+            source, text = made.base, made.text
         chosen = stages.plan(
-            out.with_name(out.name + ".plan"), source, _maybe(analysis, "analysis"), text, target, seed, whole
+            out.with_name(out.name + ".plan"),
+            source,
+            _maybe(analysis, "analysis"),
+            text,
+            target,
+            seed,
+            table=_maybe(device_table, "latency-table"),
         ).make(force)
-    if plans.trims(plans.read(chosen.path)):
-        uncut = artifact.read(model, "model")
-        stages.prune(out.with_name(out.name + ".dense"), uncut, chosen, tokens_only=True).make(force)
-        if text is not None:
-            trim.corpus(out.with_name(out.name + ".corpus"), text, source, chosen).make(force)
     done(stages.prune(out, source, chosen).make(force).path)
+
+
+def distill(
+    model: Folder, corpus: Folder, out: Out, recipe: Recipe = None, overrides: Overrides = None, force: Force = False
+) -> None:
+    """Translate the training sources with a model: a corpus to recover on."""
+    from tprune import artifact, recovery
+    from tprune.learn.distill import REPORT
+
+    teacher, text = artifact.read(model, "model"), artifact.read(corpus, "corpus")
+    made = recovery.distill(out, teacher, text, _settings(recipe, overrides).distill).make(force)
+    found = artifact.read_json(made.path / REPORT)
+    typer.echo(
+        f"{found['pairs']} sources translated, {found['same']} as in the corpus; {found['empty']} empty and "
+        f"{found['unfinished']} unfinished translations replaced by the original; {found['written']} pairs"
+    )
+    done(made.path)
 
 
 def recover(
@@ -145,14 +171,14 @@ def recover(
     force: Force = False,
 ) -> None:
     """Train a pruned model with the dense one as its teacher."""
-    from tprune import artifact, stages
+    from tprune import artifact, recovery
 
-    made = stages.recover(
+    made = recovery.recover(
         out,
         artifact.read(model, "model"),
         artifact.read(teacher, "model"),
         artifact.read(corpus, "corpus"),
-        _settings(recipe, overrides).recover,
+        _settings(recipe, overrides).recovery,
         _logs(out),
     ).make(force)
     done(made.path)
@@ -194,33 +220,94 @@ def export(
     done(delivery.bundle(out, artifact.read(model, "model"), engine, precision, text, chosen, few).make(force).path)
 
 
+def table(
+    out: Annotated[Path, typer.Argument(help="Directory to write.")],
+    like: Annotated[Path, typer.Option(help="The largest model that the table has to predict.")],
+    engine: Annotated[str, typer.Option(help="onnxruntime or executorch.")] = "onnxruntime",
+    precision: Annotated[str, typer.Option(help="fp32, int8 or, for ONNX Runtime, int8-block.")] = "fp32",
+    threads: Annotated[int, typer.Option(help="Threads of the engine.")] = 1,
+    corpus: Annotated[Path | None, typer.Option(help="Its validation sentences tell the lengths.")] = None,
+    recipe: Recipe = None,
+    overrides: Overrides = None,
+    force: Force = False,
+) -> None:
+    """Measure what each component of a model costs on this machine, for `prune --speedup`."""
+    from tprune import artifact, delivery
+
+    given = [f"table.engine={engine}", f"table.precision={precision}", f"table.threads={threads}"]
+    chosen = _settings(recipe, [*given, *(overrides or [])]).table
+    done(delivery.table(out, artifact.read(like, "model"), _maybe(corpus, "corpus"), chosen).make(force).path)
+
+
 def bench(
     dense: Annotated[Path, typer.Argument(help="The dense model's directory or bundle.")],
     pruned: Annotated[list[Path], typer.Argument(help="Pruned models, or their bundles for the same engine.")],
     corpus: Annotated[Path, typer.Option(help="Its test splits are translated.")],
     out: Out,
+    device: Annotated[
+        list[str] | None,
+        typer.Option(help="Run bundles there instead: local, adb[:SERIAL] or ssh:HOST; may be repeated."),
+    ] = None,
+    sustained: Annotated[
+        float | None, typer.Option(help="Run each model for so many minutes besides, on each device.")
+    ] = None,
     recipe: Recipe = None,
     overrides: Overrides = None,
     force: Force = False,
 ) -> None:
-    """Latency and BLEU of dense and pruned models, in turn, on this machine."""
+    """Latency and BLEU of dense and pruned models, in turn, on this machine or on devices."""
     from tprune import artifact, delivery
 
-    chosen = _settings(recipe, overrides)
-    given = [("dense", artifact.read(dense)), *((path.name, artifact.read(path)) for path in pruned)]
+    longer = [] if sustained is None else [f"device.sustained_minutes={sustained}"]
+    chosen, text = _settings(recipe, [*(overrides or []), *longer]), artifact.read(corpus, "corpus")
+    kind = "bundle" if device else None
+    given = [("dense", artifact.read(dense, kind)), *((path.name, artifact.read(path, kind)) for path in pruned)]
     entries = {delivery.entry_of(name, made): made for name, made in given}
-    made = delivery.bench(out, chosen.name, entries, artifact.read(corpus, "corpus"), chosen.bench).make(force)
+    stage = (
+        delivery.bench_devices(out, chosen.name, entries, text, chosen, device)
+        if device
+        else delivery.bench(out, chosen.name, entries, text, chosen.bench)
+    )
+    made = stage.make(force)
     print_rows(made.path)
     done(made.path)
+
+
+def pack(
+    bundle: Folder,
+    corpus: Annotated[Path, typer.Option(help="Its test sentences go along.")],
+    out: Out,
+    abi: Annotated[str, typer.Option(help="x86_64 or aarch64.")] = "aarch64",
+    recipe: Recipe = None,
+    overrides: Overrides = None,
+    force: Force = False,
+) -> None:
+    """Write what is pushed to a device for a bundle into one folder, to be started there by hand."""
+    from tprune import artifact, delivery
+
+    chosen = _settings(recipe, overrides).device
+    done(delivery.pack(out, artifact.read(bundle, "bundle"), artifact.read(corpus, "corpus"), abi, chosen, force).path)
+
+
+def devices(
+    device: Annotated[list[str] | None, typer.Option(help="Look at this one besides, such as ssh:HOST.")] = None,
+) -> None:
+    """Phones and boards that can be reached, and what they are."""
+    from tprune.android_runner import shelf
+
+    for line in shelf.lines(device or []):
+        typer.echo(line)
 
 
 def print_rows(folder: Path) -> None:
     """Print the result rows of a folder as tables."""
     from tprune.benchmarks import record
+    from tprune.benchmarks.ranking import ranking_tables
     from tprune.benchmarks.result_table import rows_to_markdown
 
     if folder.is_dir():
-        typer.echo(rows_to_markdown(record.read_all(folder)))
+        rows = record.read_all(folder)
+        typer.echo("\n\n".join([*(table.markdown() for table in ranking_tables(rows)), rows_to_markdown(rows)]))
 
 
 def done(path: Path) -> None:
@@ -230,24 +317,6 @@ def done(path: Path) -> None:
 
 def _settings(recipe: str | None, overrides: list[str] | None) -> "Config":
     return settings.load(recipe, overrides or []) if recipe else settings.defaults(overrides or [])
-
-
-def _target(name: str, budgets: dict[str, float | None], planner: str, **rest: Any) -> "Target":
-    given = {key: value for key, value in budgets.items() if value is not None}
-    if len(given) != 1:
-        raise InputError(
-            "one budget is needed",
-            got=", ".join(given) or "none",
-            wanted="--parameters, --flops or --threshold (or --plan)",
-            fix="give exactly one",
-        )
-    ((key, value),) = given.items()
-    budget = (
-        {"planner": "threshold", "threshold": value}
-        if key == "threshold"
-        else {"planner": planner, "budget": key, "keep": value}
-    )
-    return settings.target(name=name, **budget, **rest)
 
 
 def _maybe(path: Path | None, kind: str) -> "Artifact | None":
@@ -260,4 +329,18 @@ def _logs(out: Path) -> Path:
     return out.with_name(out.name + ".logs")
 
 
-VERBS = (corpus, train, analyze, sparsify, prune, recover, shortlist, export, bench)
+VERBS = (
+    corpus,
+    train,
+    analyze,
+    sparsify,
+    prune,
+    distill,
+    recover,
+    shortlist,
+    export,
+    table,
+    bench,
+    pack,
+    devices,
+)

@@ -20,6 +20,7 @@ from tests.learn.two_processes import train
 from tests.sparsity.small_models import Sentences, config, logits, model_of
 from tprune.config import Learn
 from tprune.learn.batches import TokenBatches, collate
+from tprune.learn.evaluate import token_loss
 from tprune.learn.trainer import Shrink, average, distillation, fit, smoothed_cross_entropy
 from tprune.model.transformer import TPruneForConditionalGeneration
 
@@ -108,6 +109,43 @@ def test_the_penalty_is_called_with_the_scheduled_learning_rate(tmp_path: Path, 
     assert seen == pytest.approx([0.02 * rate(step) for step in range(8)], abs=1e-12)
 
 
+@pytest.mark.parametrize("ramp", [0.0, 0.5, 1.0])
+def test_the_penalty_grows_from_nothing_while_it_ramps(tmp_path: Path, ramp: float) -> None:
+    seen: list[float] = []
+    settings = learn(steps=8, warmup=0, learning_rate=0.02, schedule="constant", checkpoint_every=100)
+    run(tmp_path, settings, shrink=seen.append, ramp=ramp)
+    expected = {0.0: [1] * 8, 0.5: [0, 1 / 4, 2 / 4, 3 / 4, 1, 1, 1, 1], 1.0: [step / 8 for step in range(8)]}[ramp]
+    assert seen == pytest.approx([0.02 * share for share in expected], abs=1e-12)
+
+
+def test_rewound_learning_rates_are_the_end_of_the_whole_schedule(tmp_path: Path) -> None:
+    whole: list[float] = []
+    run(tmp_path / "whole", learn(steps=10, warmup=3, schedule="cosine", checkpoint_every=100), shrink=whole.append)
+    end: list[float] = []
+    settings = learn(steps=4, warmup=3, schedule="cosine", checkpoint_every=2)
+    with pytest.raises(PowerError):
+        run(tmp_path / "end", settings, shrink=off_at(4), skip=6)
+    run(tmp_path / "end", settings, shrink=end.append, skip=6)  # goes on after the second step
+    assert end == pytest.approx(whole[8:], rel=1e-12)
+    assert whole[8] > whole[9] > 0
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_the_best_checkpoint_is_that_of_the_least_validation_loss(tmp_path: Path, killed: bool) -> None:
+    """A learning rate that ruins the model in the end: the last one is not the best."""
+    settings = learn(steps=12, warmup=0, schedule="constant", learning_rate=0.15, label_smoothing=0.0)
+    last, history = run(tmp_path / "last", settings)
+    if killed:
+        with pytest.raises(PowerError):
+            run(tmp_path / "best", settings, shrink=off_at(11), best=True)
+    best, again = run(tmp_path / "best", settings, best=True)
+    losses = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
+    assert [entry["eval_loss"] for entry in again if "eval_loss" in entry] == pytest.approx(losses)
+    assert min(losses) < losses[-1]
+    assert token_loss(best, VALID) == pytest.approx(min(losses), rel=1e-6)
+    assert token_loss(last, VALID) == pytest.approx(losses[-1], rel=1e-6)
+
+
 def test_the_penalty_acts_outside_adams_moments(tmp_path: Path) -> None:
     """With a learning rate that moves nothing else, only the penalty moves."""
     model = model_of(SMALL)
@@ -137,6 +175,13 @@ def test_average_is_the_mean_of_the_last_checkpoints(tmp_path: Path) -> None:
     torch.testing.assert_close(found, (weights[0]["embed.weight"] + weights[1]["embed.weight"]) / 2)
 
 
+def test_a_short_run_has_as_many_checkpoints_as_are_averaged(tmp_path: Path) -> None:
+    model, history = run(tmp_path, learn(steps=7, average=3, learning_rate=0.01, checkpoint_every=500))
+    assert [entry["step"] for entry in history if "eval_loss" in entry] == [2, 4, 6, 7]
+    weights = [load_file(tmp_path / f"checkpoint-{step}" / "model.safetensors")["embed.weight"] for step in (4, 6, 7)]
+    torch.testing.assert_close(model.get_parameter("embed.weight").detach(), sum(weights, torch.zeros(1)) / 3)
+
+
 def test_the_result_is_in_eval_mode_with_its_own_dropout(tmp_path: Path) -> None:
     rates: set[float] = set()
     model = model_of(SMALL)
@@ -154,8 +199,6 @@ def test_history_and_tensorboard(tmp_path: Path) -> None:
     assert [entry["step"] for entry in history if "loss" in entry] == [2, 4]
     assert [entry["step"] for entry in history if "eval_loss" in entry] == [2, 4, 5]
     assert all({"loss", "learning_rate"} <= entry.keys() or "eval_loss" in entry for entry in history)
-    from tprune.learn.evaluate import token_loss
-
     assert history[-1]["eval_loss"] == pytest.approx(token_loss(model, VALID), rel=1e-6)
     files = list((tmp_path / "logs").rglob("events.out.tfevents.*"))
     assert len(files) == 1

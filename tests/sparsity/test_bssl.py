@@ -10,7 +10,7 @@ from torch import Tensor
 from tests.sparsity.small_models import attention, logits, model_of
 from tprune.model.shape import TPruneConfig
 from tprune.model.transformer import TPruneForConditionalGeneration
-from tprune.sparsity import bssl, lines
+from tprune.sparsity import bssl, lines, plan, surgery
 
 SHAPES = TPruneConfig(
     vocab_size=23,
@@ -94,7 +94,7 @@ def test_sensitivity_masks_the_weakest_units_and_restores_every_bit() -> None:
     told: list[str] = []
     table = bssl.sensitivity(model, [0.4, 1.0], recorder, told.append)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
-    assert told == [group.name for group in lines.groups(SHAPES)]
+    assert told == [group.name for group in lines.groups(SHAPES, lines.PART_KINDS)]
     assert [entry["loss"] for entry in table] == list(range(1, len(table) + 1))
     parameters = dict(model.named_parameters())
     for entry, (same, state) in zip(table, recorder.seen, strict=True):
@@ -193,3 +193,45 @@ def test_strengths_lie_between_half_and_twice_the_weight() -> None:
     found = bssl.strengths(groups, 3.0, analysis)
     assert [found[name] for name in names] == pytest.approx([6.0, 3 * 1.5**0.5, 3 * 0.75**0.5, 1.5])
     assert {found[group.name] for group in groups[4:]} == {3.0}  # not measured
+
+
+def test_findings_are_carried_over_a_cut_under_the_new_names() -> None:
+    one = attention(2, 2, 2)
+    model = model_of(
+        TPruneConfig(
+            vocab_size=23,
+            d_model=8,
+            encoder_shapes=[{"self_attn": one, "ffn": 4}] * 2,
+            decoder_shapes=[{"self_attn": one, "cross_attn": one, "ffn": 4}] * 3,
+            max_positions=16,
+        )
+    )
+    value = iter(range(10_000))
+    table = {
+        "components": bssl.sparse_lines(model, 0.1),
+        "dense": {"loss": 0.0, "bleu": None},
+        "sensitivity": bssl.sensitivity(model, [0.5], lambda _: {"loss": float(next(value)), "bleu": None}),
+    }
+    keep = {"decoder.layer": (0, 2), "decoder.2.sublayer": (0, 2), "encoder.0.ffn": (1, 3)}
+    chosen = plan.make("p", model.config, keep, {})
+    found, smaller = bssl.carried(table, chosen), surgery.prune(model, chosen)
+    assert found["dense"] == table["dense"]
+    names = {group.name for group in lines.groups(smaller.config, lines.WIDTH_KINDS)}
+    assert names <= bssl.importance(found).keys()  # what was cut out of a layer that stays is never asked for
+    before, after = bssl.importance(table), bssl.importance(found)
+    assert after["encoder.0.ffn"] == before["encoder.0.ffn"]
+    assert after["decoder.0.ffn"] == before["decoder.0.ffn"]
+    assert after["decoder.1.ffn"] == before["decoder.2.ffn"] != before["decoder.1.ffn"]
+    layers = bssl.layer_importance(table)
+    assert bssl.layer_importance(found) == {
+        "encoder.layer": layers["encoder.layer"],
+        "decoder.layer": [layers["decoder.layer"][0], layers["decoder.layer"][2]],
+    }
+    units = {
+        entry["unit"]: entry["loss"] for entry in found["sensitivity"] if entry["component"] == "decoder.1.sublayer"
+    }
+    old = {entry["unit"]: entry["loss"] for entry in table["sensitivity"] if entry["component"] == "decoder.2.sublayer"}
+    assert units == {0: old[0], 1: old[2]}
+    assert {entry["component"] for entry in found["components"] if entry["component"].startswith("decoder")} == {
+        name for name in map(lines.component, lines.blocks(smaller.config)) if name.startswith("decoder")
+    } | {f"decoder.1.cross_attn.{part}_proj" for part in "qkvo"}

@@ -1,7 +1,6 @@
 """Narrower residual streams: what the cut model computes, written another way."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -11,12 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tests.sparsity.small_models import config, configs, logits, model_of
-from tprune.config import Target
 from tprune.model import checkpoint
 from tprune.model.layers import sinusoids
 from tprune.model.shape import TPruneConfig
 from tprune.model.transformer import TPruneForConditionalGeneration
-from tprune.sparsity import cost, lines, plan, planner, surgery
+from tprune.sparsity import cost, lines, plan, surgery
 
 D = 16
 
@@ -101,48 +99,6 @@ def test_a_units_lines_by_hand() -> None:
         elif tensor.dim() == 2:
             total += tensor[:, unit].square().sum()
     torch.testing.assert_close(lines.unit_square_norms(group, parameters)[unit], total)
-
-
-@pytest.mark.parametrize(("share", "kept"), [(0.5, 8), (0.6, 8), (0.7, 12), (0.01, 4), (1.0, 16)])
-def test_the_planner_keeps_the_best_on_the_grid(share: float, kept: int) -> None:
-    shapes = config(d_model=D)
-    score = torch.arange(D).flip(0).float()
-    ones = {group.name: torch.ones(group.size) for group in lines.groups(shapes, lines.WIDTH_KINDS)}
-    target = Target(name="t", keep=1.0, hidden=share, grid=4)
-    chosen = planner.make(shapes, target, {**ones, "hidden": score})
-    assert chosen.keep["hidden"] == tuple(range(kept))
-
-
-def test_the_budget_counts_the_narrow_stream() -> None:
-    shapes = config(d_model=D, ffn=64)
-    scores: dict[str, Any] = {
-        group.name: torch.ones(group.size) for group in lines.groups(shapes, (*lines.WIDTH_KINDS, "hidden"))
-    }
-    for budget in ("parameters", "flops"):
-        target = Target.model_validate({"name": "t", "keep": 0.5, "hidden": 0.75, "budget": budget, "grid": 4})
-        chosen = planner.make(shapes, target, scores)
-        cut = plan.pruned_config(shapes, chosen)
-        assert cut.d_model == 12
-        assert 0.45 < cost.total(cut, budget) / cost.total(shapes, budget) <= 0.5
-        wide = planner.make(shapes, target.model_copy(update={"hidden": None}), scores)
-        assert units(wide, shapes) < units(chosen, shapes)
-
-
-def test_a_share_of_the_whole_model_is_met_by_the_narrower_one() -> None:
-    whole = config(d_model=D, ffn=64)
-    narrow = config(d_model=12, ffn=64)
-    scores = {group.name: torch.ones(group.size) for group in lines.groups(narrow, lines.WIDTH_KINDS)}
-    chosen = planner.make(narrow, Target(name="t", keep=0.5, hidden=0.75, grid=4), scores, whole=whole)
-    assert chosen.how["keep"] == 0.5
-    share = cost.total(plan.pruned_config(narrow, chosen), "flops") / cost.total(whole, "flops")
-    assert 0.45 < share <= 0.5
-    everything = planner.make(narrow, Target(name="t", keep=0.9, hidden=0.75, grid=4), scores, whole=whole)
-    assert everything.keep == {}
-
-
-def units(chosen: plan.Plan, shapes: TPruneConfig) -> int:
-    """Kept rows of all feed-forward networks."""
-    return sum(len(plan.kept(chosen, group)) for group in lines.groups(shapes, ("ffn",)))
 
 
 def test_an_emptied_stream_is_refused() -> None:

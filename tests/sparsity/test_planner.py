@@ -15,6 +15,7 @@ from tprune.config import Target
 from tprune.errors import PlanError
 from tprune.model.shape import TPruneConfig
 from tprune.sparsity import cost, lines, plan, planner
+from tprune.sparsity.latency import Importance
 from tprune.sparsity.plan import Plan
 
 SHAPES = config(heads=2, width=8, ffn=20, depth=2)
@@ -220,7 +221,7 @@ def test_the_least_important_layers_go(how: str) -> None:
     shapes = config(depth=4)
     wanted = target(planner=how, keep=0.9, drop_encoder_layers=2, drop_decoder_layers=1)
     importance = {"encoder.layer": [0.3, 0.1, 0.2, 0.4], "decoder.layer": [0.0, -0.1, 0.5, -0.1]}
-    chosen = planner.make(shapes, wanted, random_scores(shapes), layer_importance=importance)
+    chosen = planner.make(shapes, wanted, random_scores(shapes), importance=Importance(layers=importance))
     assert chosen.keep["encoder.layer"] == (0, 3)
     assert chosen.keep["decoder.layer"] == (0, 1, 2)  # of equal layers the later one goes
     assert not [name for name in chosen.keep if name.startswith(("encoder.1", "encoder.2", "decoder.3"))]

@@ -12,7 +12,6 @@ from tests.artifacts import error_of
 from tests.model.random_models import EOS, PAD, VOCABULARY, ours
 from tests.sparsity import small_models
 from tests.sparsity.small_models import configs, model_of, plans
-from tprune.config import Target
 from tprune.errors import PlanError
 from tprune.model import checkpoint
 from tprune.model.decode import _padded, translate
@@ -169,15 +168,8 @@ def test_labels_are_learned_below_the_output_size() -> None:
     assert copy.deepcopy(smaller).num_parameters() == model.num_parameters()
 
 
-def test_what_a_target_keeps_and_what_it_cannot() -> None:
-    shapes = small_models.config()
-    assert vocabulary.kept(shapes, Target(name="t"), None) == {}
-    assert error_of(vocabulary.kept, shapes, Target(name="t", vocabulary=1), None) == (
-        "target t: the vocabulary cannot be trimmed · got no corpus · wanted a corpus, whose tokens are kept · "
-        "give a corpus, or leave the vocabulary as it is"
-    )
-    two = small_models.config(target_vocab_size=9)
-    assert error_of(vocabulary.kept, two, Target(name="t", vocabulary=1), object()) == (
-        "target t: the vocabulary cannot be trimmed · got a model with a vocabulary for each side · wanted one "
-        "vocabulary for both sides · give a corpus, or leave the vocabulary as it is"
+def test_a_vocabulary_for_each_side_is_refused() -> None:
+    assert error_of(vocabulary.kept, small_models.config(target_vocab_size=9), [], 1) == (
+        "the vocabulary cannot be trimmed · got a vocabulary for each side · wanted one for both sides · "
+        "leave the vocabulary as it is"
     )

@@ -38,7 +38,7 @@ def kept_by_hand(corpus: Corpus, minimum: int) -> Kept:
 
 @pytest.mark.parametrize("minimum", [1, 3, 40])
 def test_tokens_are_kept_that_occur_often_enough(corpus: Corpus, minimum: int) -> None:
-    kept = trimmed_corpus.choose(corpus, minimum)
+    kept = trimmed_corpus.choose([corpus], minimum)
     assert kept == kept_by_hand(corpus, minimum)
     assert len(kept.said) < len(kept.read) <= corpus.tokenizer.vocabulary_size
     assert set(kept.said) <= set(kept.read)
@@ -60,7 +60,7 @@ def rows(corpus: Corpus, name: str) -> list[tuple[list[int], list[int]]]:
 
 
 def test_nothing_but_the_ids_changes_when_every_seen_token_is_kept(corpus: Corpus, tmp_path: Path) -> None:
-    kept = trimmed_corpus.choose(corpus, 1)
+    kept = trimmed_corpus.choose([corpus], 1)
     new, order = made(corpus, kept, tmp_path / "new")
     assert [([order[t] for t in source], [order[t] for t in target]) for source, target in rows(new, "train")] == rows(
         corpus, "train"
@@ -73,7 +73,7 @@ def test_nothing_but_the_ids_changes_when_every_seen_token_is_kept(corpus: Corpu
 
 
 def test_held_out_targets_are_unknown_where_they_cannot_be_said(corpus: Corpus, tmp_path: Path) -> None:
-    kept = trimmed_corpus.choose(corpus, 1)
+    kept = trimmed_corpus.choose([corpus], 1)
     new, _ = made(corpus, kept, tmp_path / "new")
     encoded = new.tokenizer.encode([target for _, target in [*TEST, *ODD]], side="target")
     expected = [[token if token < len(kept.said) else 2 for token in row] for row in encoded]
@@ -85,7 +85,7 @@ def test_held_out_targets_are_unknown_where_they_cannot_be_said(corpus: Corpus, 
 
 
 def test_training_sentences_of_dropped_tokens_are_segmented_anew(corpus: Corpus, tmp_path: Path) -> None:
-    new, _ = made(corpus, trimmed_corpus.choose(corpus, 40), tmp_path / "new")
+    new, _ = made(corpus, trimmed_corpus.choose([corpus], 40), tmp_path / "new")
     for parity in (0, 1):
         sentences = [pair[parity] for pair in TRAIN]
         assert [row[parity] for row in rows(new, "train")] == new.tokenizer.encode(sentences)
@@ -94,10 +94,23 @@ def test_training_sentences_of_dropped_tokens_are_segmented_anew(corpus: Corpus,
 
 
 def test_a_plan_for_other_text_is_refused(corpus: Corpus, tmp_path: Path) -> None:
-    read = trimmed_corpus.choose(corpus, 1).read
+    read = trimmed_corpus.choose([corpus], 1).read
     tokens = sum(len(target) - 1 for _, target in rows(corpus, "train"))
     said = error_of(made, corpus, Kept(read, (0, 1, 2)), tmp_path / "new")
     assert said == (
         f"{corpus.path}: the training text holds target tokens that the plan does not keep · got {tokens} tokens · "
         "wanted none · make the plan with this corpus"
     )
+
+
+def test_what_is_said_in_any_of_several_corpora_is_kept(corpus: Corpus, tmp_path: Path) -> None:
+    """As in a distilled one, whose targets are others."""
+    config = text(tmp_path / "text")
+    (tmp_path / "text" / "train.de").write_text("".join(f"{source}\n" for source, _ in TRAIN))
+    (tmp_path / "text" / "train.en").write_text("".join(f"{target}\n" for _, target in TRAIN))
+    corpus.tokenizer.save(tmp_path / "words")
+    turned = open_corpus(prepare(config, tmp_path / "turned", tokenizer=tmp_path / "words"))
+    both = trimmed_corpus.choose([corpus, turned], 1)
+    assert set(both.said) == {*trimmed_corpus.choose([corpus], 1).said, *trimmed_corpus.choose([turned], 1).said}
+    assert set(both.said) > set(trimmed_corpus.choose([corpus], 1).said)
+    assert both.read == trimmed_corpus.choose([corpus], 1).read

@@ -9,7 +9,11 @@ from sacrebleu.metrics import BLEU, CHRF
 from torch.nn import functional as F
 
 from tprune.learn.batches import Parallel, cut, inputs_and_labels
+from tprune.model.decode import translate
+from tprune.model.search import Search
+from tprune.model.torch_engine import TorchEngine
 from tprune.model.transformer import TPruneForConditionalGeneration
+from tprune.text.corpus import Corpus
 
 
 @dataclass(frozen=True)
@@ -64,3 +68,13 @@ def token_loss(
         total += F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), reduction="sum").item()
         tokens += int((labels != -100).sum())
     return total / tokens
+
+
+def greedy_bleu(model: TPruneForConditionalGeneration, corpus: Corpus, sentences: int | None = None) -> float | None:
+    """Greedy BLEU on the first validation sentences, on all without a number; None for no sentences."""
+    if sentences == 0:
+        return None
+    pairs = corpus.split(corpus.valid)
+    sources = [pairs[index][0].tolist() for index in range(len(pairs))][:sentences]
+    found = translate(TorchEngine(model), sources, Search.of(model))
+    return score(corpus.tokenizer.decode(found), corpus.raw(corpus.valid)[1][:sentences], corpus.target).bleu

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
-from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback
+from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback, get_scheduler
 
 from tprune.config import Learn
 from tprune.learn.batches import Pairs, Parallel, TokenBatches, collate
@@ -42,6 +42,9 @@ def fit(
     *,
     teacher: TPruneForConditionalGeneration | None = None,
     shrink: Shrink | None = None,
+    ramp: float = 0.0,
+    skip: int = 0,
+    best: bool = False,
     logs: Path | None = None,
     progress: bool = True,
 ) -> list[dict[str, float]]:
@@ -55,6 +58,9 @@ def fit(
         scratch: Where checkpoints go.
         teacher: Gives the word-level distillation targets when `settings.distill` > 0.
         shrink: Called with the learning rate after every optimizer step.
+        ramp: Share of the steps in which what `shrink` is called with grows from 0 to the learning rate.
+        skip: The learning rates are the last ones of a run of `skip` more steps.
+        best: Keep the checkpoint with the least validation loss instead of the last one.
         logs: TensorBoard's folder; None: no logs.
         progress: Show the progress bar.
 
@@ -64,7 +70,10 @@ def fit(
     scratch.mkdir(parents=True, exist_ok=True)
     own_dropout = model.config.dropout
     _set_dropout(model, own_dropout if settings.dropout is None else settings.dropout)
-    trainer = Trainer(model, train, valid, settings, scratch, teacher, shrink, logs, progress)
+    arguments = _arguments(settings, scratch, logs, progress, best)
+    trainer = Trainer(
+        model, train, valid, settings, arguments, teacher, Penalize(shrink, ramp) if shrink else None, skip
+    )
     whole = _whole_checkpoints(scratch)
     if trainer.is_world_process_zero():
         _remove_all_but(whole, scratch)
@@ -92,25 +101,22 @@ class Trainer(Seq2SeqTrainer):
         train: Parallel,
         valid: Parallel,
         settings: Learn,
-        scratch: Path,
+        arguments: Seq2SeqTrainingArguments,
         teacher: TPruneForConditionalGeneration | None,
-        shrink: Shrink | None,
-        logs: Path | None,
-        progress: bool,
+        penalize: "Penalize | None",
+        skip: int,
     ) -> None:
-        if logs is not None:
-            os.environ["TENSORBOARD_LOGGING_DIR"] = str(logs)
         super().__init__(
             model=model,
-            args=_arguments(settings, scratch, logs, progress),
+            args=arguments,
             train_dataset=Pairs(train),
             eval_dataset=Pairs(valid),
             data_collator=partial(
                 collate, pad_id=model.config.pad_token_id, start_id=model.config.decoder_start_token_id
             ),
-            callbacks=[Checkpoints(), *([Penalize(shrink)] if shrink else [])],
+            callbacks=[Checkpoints(), *([penalize] if penalize else [])],
         )
-        self.settings, self.lengths, self.valid = settings, train.lengths, valid
+        self.settings, self.lengths, self.valid, self.skip = settings, train.lengths, valid, skip
         self.teacher = teacher.to(self.args.device).eval() if teacher is not None and settings.distill else None
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -121,6 +127,23 @@ class Trainer(Seq2SeqTrainer):
         return self.accelerator.prepare(  # type: ignore[no-any-return]
             DataLoader(self.train_dataset, batch_sampler=batches, collate_fn=self.data_collator)
         )
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """The end of the schedule of a run that is `skip` steps longer."""
+        whole = get_scheduler(
+            self.args.lr_scheduler_type,
+            torch.optim.SGD([torch.zeros(1)]),  # only its factors are wanted
+            num_warmup_steps=self.settings.warmup,
+            num_training_steps=self.skip + num_training_steps,
+        )
+        factor = whole.lr_lambdas[0]
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer if optimizer is None else optimizer, lambda step: factor(self.skip + step)
+        )
+        self._created_lr_scheduler = True
+        return self.lr_scheduler
 
     def compute_loss(
         self,
@@ -159,12 +182,15 @@ class Trainer(Seq2SeqTrainer):
 class Penalize(TrainerCallback):
     """Applies a decoupled penalty after every optimizer step, as AdamW does with weight decay."""
 
-    def __init__(self, shrink: Shrink) -> None:
-        self.shrink = shrink
+    def __init__(self, shrink: Shrink, ramp: float) -> None:
+        self.shrink, self.ramp = shrink, ramp
 
-    def on_optimizer_step(self, *_: Any, optimizer: torch.optim.Optimizer, **__: Any) -> None:
-        """Shrink with the step's learning rate."""
-        self.shrink(optimizer.param_groups[0]["lr"])
+    def on_optimizer_step(
+        self, args: Any, state: Any, control: Any, *, optimizer: torch.optim.Optimizer, **_: Any
+    ) -> None:
+        """Shrink with the step's learning rate, or the part of it that the ramp has come to."""
+        climb = self.ramp * state.max_steps
+        self.shrink(optimizer.param_groups[0]["lr"] * (min(1.0, state.global_step / climb) if climb else 1.0))
 
 
 class Checkpoints(TrainerCallback):
@@ -206,7 +232,13 @@ def average(scratch: Path, count: int) -> dict[str, Tensor]:
     return {name: (tensor / len(last)).float() for name, tensor in total.items()}
 
 
-def _arguments(settings: Learn, scratch: Path, logs: Path | None, progress: bool) -> Seq2SeqTrainingArguments:
+def _arguments(
+    settings: Learn, scratch: Path, logs: Path | None, progress: bool, best: bool
+) -> Seq2SeqTrainingArguments:
+    if logs is not None:
+        os.environ["TENSORBOARD_LOGGING_DIR"] = str(logs)
+    # a short run, too, has as many checkpoints as are averaged
+    every = max(1, min(settings.checkpoint_every, settings.steps // settings.average))
     return Seq2SeqTrainingArguments(
         output_dir=str(scratch),
         max_steps=settings.steps,
@@ -220,10 +252,13 @@ def _arguments(settings: Learn, scratch: Path, logs: Path | None, progress: bool
         bf16=half(settings.precision),
         seed=settings.seed,
         save_strategy="steps",
-        save_steps=min(settings.checkpoint_every, settings.steps),
+        save_steps=every,
         save_total_limit=max(2, settings.average),
+        load_best_model_at_end=best,
+        metric_for_best_model="eval_loss" if best else None,
+        greater_is_better=False if best else None,
         eval_strategy="steps",
-        eval_steps=min(settings.checkpoint_every, settings.steps),
+        eval_steps=every,
         logging_steps=min(50, settings.checkpoint_every),
         report_to=["tensorboard"] if logs is not None else "none",
         disable_tqdm=not progress,

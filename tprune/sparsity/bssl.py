@@ -89,7 +89,7 @@ def sensitivity(
     """
     parameters = dict(model.named_parameters())
     table = []
-    for group in lines.groups(model.config):
+    for group in lines.groups(model.config, lines.PART_KINDS):
         progress(group.name)
         if group.kind in ("sublayer", "layer"):
             table += _whole_units(model, group, measure)
@@ -120,6 +120,42 @@ def layer_importance(analysis: Mapping[str, Any]) -> dict[str, list[float]]:
         if entry["kind"] == "layer":
             found.setdefault(entry["component"], []).append(entry["loss"] - analysis["dense"]["loss"])
     return found
+
+
+def sublayer_importance(analysis: Mapping[str, Any]) -> dict[str, list[float]]:
+    """Loss increase by group ("encoder.0.sublayer") when one sub-layer is left out, in order; at least a floor."""
+    found: dict[str, list[float]] = {}
+    for entry in analysis["sensitivity"]:
+        if entry["kind"] == "sublayer":
+            found.setdefault(entry["component"], []).append(entry["loss"] - analysis["dense"]["loss"])
+    floor = max(0.05 * float(np.median([value for values in found.values() for value in values] or [0.0])), 1e-6)
+    return {name: [max(value, floor) for value in values] for name, values in found.items()}
+
+
+def carried(analysis: Mapping[str, Any], chosen: plan.Plan) -> dict[str, Any]:
+    """The findings under the names that components have after the cut; those of dropped layers are gone."""
+    layers = {stack: chosen.keep.get(f"{stack}.layer") for stack in lines.STACKS}
+
+    def moved(entry: Mapping[str, Any]) -> dict[str, Any] | None:
+        component, unit = entry["component"], entry.get("unit")
+        kept = chosen.keep.get(component)
+        if unit is not None and kept is not None:
+            if unit not in kept:
+                return None
+            entry = {**entry, "unit": kept.index(unit)}
+        stack, _, rest = component.partition(".")
+        layer, dot, part = rest.partition(".")
+        alive = layers.get(stack)
+        if not dot or alive is None:
+            return dict(entry)
+        if int(layer) not in alive:
+            return None
+        return {**entry, "component": f"{stack}.{alive.index(int(layer))}.{part}"}
+
+    return {
+        key: [again for entry in value if (again := moved(entry)) is not None] if isinstance(value, list) else value
+        for key, value in analysis.items()
+    }
 
 
 def strengths(groups: Sequence[Group], weight: float, analysis: Mapping[str, Any] | None) -> dict[str, float]:

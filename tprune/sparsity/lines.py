@@ -31,7 +31,8 @@ from torch import Tensor
 from tprune.errors import InputError
 from tprune.model.shape import TPruneConfig
 
-KINDS = ("ffn", "qk", "vo", "head", "sublayer", "layer", "hidden", "vocab")
+PART_KINDS = ("ffn", "qk", "vo", "head", "sublayer", "layer")  # of parts of the network
+KINDS = (*PART_KINDS, "hidden", "vocab")
 WIDTH_KINDS = ("ffn", "qk", "vo")
 VOCAB, OUTPUT, HIDDEN = "vocab", "output", "hidden"  # groups of the whole model; the first two are of kind vocab
 STACKS = ("encoder", "decoder")

@@ -15,11 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tprune.config import Target
-from tprune.errors import PlanError
+from tprune.errors import InputError, PlanError
 from tprune.model.shape import TPruneConfig
-from tprune.sparsity import cost, lines, plan
+from tprune.sparsity import cost, gap, latency, lines, plan
+from tprune.sparsity.latency import Costs, Importance
 from tprune.sparsity.lines import Group
 from tprune.sparsity.plan import Plan
+
+WITHOUT_GAP = 0.1  # threshold, as a share of the mean norm, of a group whose norms have no gap
 
 
 @dataclass
@@ -57,49 +60,51 @@ def make(
     target: Target,
     scores: Mapping[str, Tensor],
     *,
-    layer_importance: Mapping[str, Sequence[float]] | None = None,
-    given: Mapping[str, tuple[int, ...]] | None = None,
-    whole: TPruneConfig | None = None,
+    importance: Importance | None = None,
+    costs: Costs | None = None,
 ) -> Plan:
     """Plan what to keep.
 
     Args:
         config: The model's configuration.
         target: Planner, budget, threshold, grid and layers to drop.
-        scores: (size,) by group name, for the ffn, qk and vo groups, and for `hidden` where its dimensions are to be
-            chosen; squared norms for `threshold`.
-        layer_importance: Loss increase per layer of "encoder.layer" and "decoder.layer"; the least
-            important layers go. Without it the middle ones go.
-        given: Kept units of groups that are decided already, as the vocabulary's by a corpus.
-        whole: What budgets are shares of: the model before its residual stream was narrowed; None: this model.
+        scores: (size,) by group name, for the ffn, qk and vo groups; squared norms for `threshold`.
+        importance: What BSSL measured of whole layers and sub-layers. Of layers to drop the least important go;
+            without a measurement the middle ones.
+        costs: Predicted milliseconds (latency).
 
     Raises:
         PlanError: The budget is below what the smallest model costs, or no layer would be left.
+        InputError: The planner latency without costs.
     """
-    keep = {**_layers_to_keep(config, target, layer_importance or {}), **(given or {})}
-    if target.hidden is not None and lines.HIDDEN in scores:
-        keep[lines.HIDDEN] = _best(scores[lines.HIDDEN], on_grid(config.d_model, target.hidden, target.grid))
+    keep = _layers_to_keep(config, target, importance.layers if importance else {})
+    if target.planner == "latency":
+        if costs is None:
+            raise InputError(
+                "this planner needs a latency table",
+                where=f"target {target.name}",
+                got="planner latency without a table",
+                fix="fill one with `tprune table` and give it",
+            )
+        return latency.make(config, target, scores, costs, importance, layers=keep)
     skeleton = plan.make(target.name, config, keep, {})
     ladders = [_ladder(group, scores[group.name], target.grid) for group in _alive(config, skeleton)]
-    PLANNERS[target.planner](config, _of_this_model(target, config, whole), skeleton, ladders, scores)
+    PLANNERS[target.planner](config, target, skeleton, ladders, scores)
     return _finish(config, target, skeleton, ladders)
-
-
-def _of_this_model(target: Target, config: TPruneConfig, whole: TPruneConfig | None) -> Target:
-    """The target with its share of the whole model as one of this model."""
-    if whole is None:
-        return target
-    share = target.keep * cost.total(whole, target.budget) / cost.total(config, target.budget)
-    return target.model_copy(update={"keep": min(1.0, share)})
 
 
 def threshold(
     config: TPruneConfig, target: Target, skeleton: Plan, ladders: Sequence[Ladder], scores: Mapping[str, Tensor]
 ) -> None:
-    """The paper's way: units under a share of their group's mean norm go; the fullest head sets the width."""
+    """The paper's way: units under a share of their group's mean norm, or under the gap, go.
+
+    The fullest head sets the width.
+    """
     for ladder in ladders:
         norms = scores[ladder.group.name].double().clamp_min(0).sqrt().numpy()
-        alive = (norms >= target.threshold * norms.mean()).reshape(ladder.order.shape)
+        share = WITHOUT_GAP if target.threshold == "gap" else target.threshold
+        under = gap.threshold(norms) if target.threshold == "gap" else None
+        alive = (norms >= (share * norms.mean() if under is None else under)).reshape(ladder.order.shape)
         wanted = max(1, int(alive.sum(axis=1).max()))
         ladder.keep = min(ladder.width, -(-wanted // ladder.grid) * ladder.grid)
 
@@ -123,11 +128,9 @@ def cheapest_first(
 ) -> None:
     """Global: take the chunk with the least score per cost away, wherever it is, until the budget is met."""
     budget = target.keep * cost.total(config, target.budget)
-    narrow = plan.pruned_config(config, skeleton)
-    left = cost.total(narrow, target.budget)
-    unit_cost = {
-        ladder.group.name: _unit_cost(config, narrow.d_model, target.budget, ladder.group) for ladder in ladders
-    }
+    shapes = plan.pruned_shapes(config, skeleton)
+    left = cost.total(config, target.budget, shapes)
+    unit_cost = {ladder.group.name: _unit_cost(config, target.budget, ladder.group) for ladder in ladders}
 
     def move(index: int) -> tuple[float, int, int]:
         ladder = ladders[index]
@@ -163,17 +166,17 @@ def _alive(config: TPruneConfig, skeleton: Plan) -> Iterator[Group]:
             yield group
 
 
-def _unit_cost(config: TPruneConfig, d_model: int, quantity: str, group: Group) -> float:
-    """Cost of one unit beside a residual stream of `d_model`: the marginal cost of one width in one head."""
+def _unit_cost(config: TPruneConfig, quantity: str, group: Group) -> float:
+    """Cost of one unit: the marginal cost of one width in one head, linear in the width."""
     stack, layer, name, *kind = group.name.split(".")
     shape: Any = lines.layer_shapes(config, stack)[int(layer)][name]
-    whole = cost.sublayer(quantity, d_model, stack, name, shape)
+    whole = cost.sublayer(quantity, config.d_model, stack, name, shape)
     if not kind:
-        return whole - cost.sublayer(quantity, d_model, stack, name, shape - 1) if shape > 1 else 0.0
+        return whole - cost.sublayer(quantity, config.d_model, stack, name, shape - 1) if shape > 1 else 0.0
     key = {"qk": "qk", "vo": "v"}[kind[0]]
     less = {**shape, key: shape[key] - 1}
     heads: int = shape["heads"]
-    return (whole - cost.sublayer(quantity, d_model, stack, name, less)) / heads
+    return (whole - cost.sublayer(quantity, config.d_model, stack, name, less)) / heads
 
 
 def _layers_to_keep(
@@ -199,17 +202,6 @@ def _layers_to_keep(
     return keep
 
 
-def on_grid(size: int, share: float, grid: int) -> int:
-    """A share of `size` as a multiple of `grid`, at least one."""
-    return min(size, max(round(share * size / grid) * grid, grid))
-
-
-def _best(score: Tensor, count: int) -> tuple[int, ...]:
-    """The units with the highest scores, rising; of equal ones the first."""
-    order = np.argsort(-score.double().numpy(), kind="stable")
-    return tuple(sorted(order[:count].tolist()))
-
-
 def _set_share(ladders: Sequence[Ladder], share: float) -> None:
     for ladder in ladders:
         wanted = round(share * ladder.width / ladder.grid) * ladder.grid
@@ -224,8 +216,8 @@ def _finish(config: TPruneConfig, target: Target, skeleton: Plan, ladders: Seque
 
 
 def _share(config: TPruneConfig, target: Target, skeleton: Plan, ladders: Sequence[Ladder]) -> float:
-    smaller = plan.pruned_config(config, _finish(config, target, skeleton, ladders))
-    return cost.total(smaller, target.budget) / cost.total(config, target.budget)
+    shapes = plan.pruned_shapes(config, _finish(config, target, skeleton, ladders))
+    return cost.total(config, target.budget, shapes) / cost.total(config, target.budget)
 
 
 def _require_budget(config: TPruneConfig, target: Target, skeleton: Plan, ladders: Sequence[Ladder]) -> None:
@@ -241,3 +233,4 @@ def _require_budget(config: TPruneConfig, target: Target, skeleton: Plan, ladder
 
 
 PLANNERS = {"threshold": threshold, "uniform": uniform, "global": cheapest_first}
+"""Those that choose widths alone; `latency` chooses sub-layers and layers too."""

@@ -96,8 +96,8 @@ def components(model: TPruneForConditionalGeneration, pairs: Parallel) -> Compon
 
 
 @torch.no_grad()
-def narrow(model: TPruneForConditionalGeneration, found: Components, width: int) -> TPruneForConditionalGeneration:
-    """A model whose residual stream has `width` dimensions for the strongest components; `model` is not changed.
+def narrow(model: TPruneForConditionalGeneration, found: Components, size: int) -> TPruneForConditionalGeneration:
+    """A model whose residual stream has `size` dimensions for the strongest components; `model` is not changed.
 
     With the old width it gives the same logits, within the rounding of floats.
 
@@ -105,9 +105,9 @@ def narrow(model: TPruneForConditionalGeneration, found: Components, width: int)
         ModelError: A width below 2 or above the old one.
     """
     old = model.config
-    if not 2 <= width <= old.d_model:
-        raise ModelError("no such width", got=width, wanted=f"2 to {old.d_model}", fix="choose another share")
-    turn = (found.basis[:, : width - 1] @ cosines(width)).to(model.device)  # (D, d)
+    if not 2 <= size <= old.d_model:
+        raise ModelError("no such width", got=size, wanted=f"2 to {old.d_model}", fix="choose another share")
+    turn = (found.basis[:, : size - 1] @ cosines(size)).to(model.device)  # (D, d)
     state = {name: tensor.detach().double() for name, tensor in model.state_dict().items()}
     state["lm_head.weight"] = model.output_weight.detach().double().clone()
     state.setdefault("output_bias", torch.zeros(old.output_size, dtype=torch.float64, device=model.device))
@@ -133,15 +133,20 @@ def narrow(model: TPruneForConditionalGeneration, found: Components, width: int)
             state[f"{name}.weight"] = state[f"{name}.weight"] @ turn
     for name, energy in found.energy.items():
         # the stream without its weak components is shorter, which the normalization would make up for
-        gain = math.sqrt(float(energy[: width - 1].sum()) * old.d_model / width)
-        state[f"{name}.weight"] = torch.full((width,), gain, dtype=torch.float64)
-        state[f"{name}.bias"] = torch.zeros(width, dtype=torch.float64)
+        gain = math.sqrt(float(energy[: size - 1].sum()) * old.d_model / size)
+        state[f"{name}.weight"] = torch.full((size,), gain, dtype=torch.float64)
+        state[f"{name}.bias"] = torch.zeros(size, dtype=torch.float64)
     config = copy.deepcopy(old)
-    config.d_model, config.tie_output, config.output_bias = width, False, True
+    config.d_model, config.tie_output, config.output_bias = size, False, True
     smaller = TPruneForConditionalGeneration(config)
     smaller.generation_config = copy.deepcopy(model.generation_config)
     smaller.load_state_dict({name: tensor.float() for name, tensor in state.items()})
     return smaller.to(model.device).train(model.training)  # type: ignore[no-any-return]
+
+
+def width(size: int, share: float, grid: int) -> int:
+    """The width nearest to a share of `size` dimensions, a multiple of `grid`, which is the least."""
+    return min(size, max(round(share * size / grid) * grid, grid))
 
 
 def cosines(width: int) -> Tensor:

@@ -215,6 +215,14 @@ def encode(
     return np.concatenate(rows), np.concatenate(lengths)
 
 
+def write_ids(folder: Path, name: str, flat: NDArray[Any], lengths: NDArray[np.int32], vocabulary: int) -> None:
+    """Write a split's ids, in a row, and where each side begins; lengths (n, 2): see `encode`."""
+    offsets = np.zeros(lengths.size + 1, dtype=np.int64)
+    np.cumsum(lengths.reshape(-1), out=offsets[1:])
+    np.save(folder / f"{name}.ids.npy", flat.astype(np.uint16 if vocabulary <= 1 << 16 else np.uint32))
+    np.save(folder / f"{name}.offsets.npy", offsets)
+
+
 def _tokenizer(config: Text, train: Segments, usable: Sequence[int], given: Path | None) -> vocab.Tokenizer:
     if given is not None:
         return vocab.Tokenizer.load(given, source=config.source, target=config.target)
@@ -226,22 +234,6 @@ def _drop(
     flat: NDArray[np.uint32], lengths: NDArray[np.int32], keep: NDArray[np.bool_]
 ) -> tuple[NDArray[np.uint32], NDArray[np.int32]]:
     return flat[np.repeat(keep, lengths.sum(axis=1))], lengths[keep]
-
-
-def write_ids(folder: Path, name: str, flat: NDArray[Any], lengths: NDArray[np.int32], vocabulary: int) -> None:
-    """Write a split's ids as they are mapped into memory.
-
-    Args:
-        folder: The corpus's directory.
-        name: The split.
-        flat: All ids in a row: source 0, target 0, source 1, …
-        lengths: (n, 2) source and target lengths.
-        vocabulary: Ids are below this.
-    """
-    offsets = np.zeros(lengths.size + 1, dtype=np.int64)
-    np.cumsum(lengths.reshape(-1), out=offsets[1:])
-    np.save(folder / f"{name}.ids.npy", flat.astype(np.uint16 if vocabulary <= 1 << 16 else np.uint32))
-    np.save(folder / f"{name}.offsets.npy", offsets)
 
 
 def write_text(folder: Path, name: str, split: Segments) -> None:

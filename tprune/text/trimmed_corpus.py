@@ -34,24 +34,26 @@ class Kept:
     said: tuple[int, ...]
 
 
-def choose(corpus: Corpus, minimum: int) -> Kept:
-    """Tokens worth keeping for a corpus's training text.
+def choose(corpora: Sequence[Corpus], minimum: int) -> Kept:
+    """Tokens worth keeping for the training text of corpora with one tokenizer.
 
     A token can be said when a target of the training text holds it, segmented by the tokenizer that is left.
 
     Args:
-        corpus: Of a tokenizer that can be trimmed.
-        minimum: Occurrences, on both sides together, that keep a token; 1 changes no training sentence.
+        corpora: Of a tokenizer that can be trimmed; a distilled corpus says what the original does not.
+        minimum: Occurrences in all sides together that keep a token; 1 changes no training sentence.
 
     Raises:
         InputError: The tokenizer cannot be trimmed.
     """
-    words, pairs = corpus.tokenizer, corpus.split(corpus.train)
-    counts = np.bincount(pairs.ids, minlength=words.vocabulary_size)
+    words, texts = corpora[0].tokenizer, [corpus.split(corpus.train) for corpus in corpora]
+    counts = sum(np.bincount(pairs.ids, minlength=words.vocabulary_size) for pairs in texts)
     order = trimming.closure(words, np.flatnonzero(counts >= minimum).tolist())
-    flat, lengths = remap(pairs, words, trimming.trimmed(words, order), order)
-    said = {order[token] for token in np.unique(flat[on_target(lengths)])}
-    return Kept(tuple(order), tuple(sorted(said | words.special_ids)))
+    smaller, said = trimming.trimmed(words, order), set(words.special_ids)
+    for pairs in texts:
+        flat, lengths = remap(pairs, words, smaller, order)
+        said |= {order[token] for token in np.unique(flat[on_target(lengths)])}
+    return Kept(tuple(order), tuple(sorted(said)))
 
 
 def remap(

@@ -1,0 +1,104 @@
+"""Run one job on a device: push what is missing, start, wait, pull, check."""
+
+import secrets
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tprune.android_runner import journal, package, run_file
+from tprune.android_runner.build import Runner
+from tprune.android_runner.links import DeviceLostError
+from tprune.android_runner.run_file import Job
+from tprune.android_runner.transport import LOG, Device
+from tprune.artifact import Artifact
+
+SLOWEST_SENTENCE = 30.0  # seconds, for the limit of a run
+
+
+def execute(
+    device: Device, runner: Runner, bundle: Artifact, job: Job, sentences: Sequence[Sequence[int]], name: str
+) -> bytes:
+    """Translate sentences on a device: the run's complete journal.
+
+    Args:
+        device: Where.
+        runner: For the bundle's engine and the device's machine.
+        bundle: A bundle.
+        job: How to run it.
+        sentences: Source ids.
+        name: Of the run, one word. Earlier runs are ended, so that they disturb nothing, and removed.
+
+    Raises:
+        InputError: Sentences that the bundle cannot take, or no such mode.
+        DeviceLostError: The device does not answer any more; what runs there goes on.
+        MachineError: The runner fails or takes too long, or the device's disk is full.
+    """
+    device.clear(package.RUNS)
+    device.push(package.files(runner, bundle))
+    folder = f"{package.RUNS}/{name}"
+    device.make_folder(folder)
+    with TemporaryDirectory() as made:
+        package.write_run(Path(made), bundle, job, sentences)
+        device.push({f"{folder}/{file}": Path(made) / file for file in (run_file.RUN, run_file.SENTENCES)})
+    device.start(folder, package.command(runner))
+    return collect(device, job, name)
+
+
+def collect(device: Device, job: Job, name: str) -> bytes:
+    """Wait for a run that was started and read its complete journal.
+
+    Raises:
+        DeviceLostError: The device does not answer any more; what runs there goes on.
+        MachineError: The runner failed or takes too long.
+    """
+    folder = f"{package.RUNS}/{name}"
+    device.wait(folder, 60 + 2 * job.seconds + SLOWEST_SENTENCE * (job.runs + job.warmup))
+    written = device.run(["cat", f"{device.folder}/{folder}/{run_file.JOURNAL}"], seconds=120)
+    log = device.run(["tail", "-n", "3", f"{device.folder}/{folder}/{LOG}"])
+    content = b"" if written.status else written.output
+    journal.finished(content, f"{device.name} {folder}", log.text)
+    return content
+
+
+def execute_steadily(
+    device: Device,
+    runner: Runner,
+    bundle: Artifact,
+    job: Job,
+    sentences: Sequence[Sequence[int]],
+    name: str,
+    patience_seconds: float,
+) -> bytes:
+    """Execute, and when the device vanishes wait for it: what was started goes on there, and is read when it is back.
+
+    Args:
+        patience_seconds: Longest wait for the device, each time that it vanishes.
+
+    The other arguments, and the errors, are those of `execute`; a device that stays away is lost.
+    """
+    while True:
+        attempt = f"{name}-{secrets.token_hex(4)}"
+        try:
+            return execute(device, runner, bundle, job, sentences, attempt)
+        except DeviceLostError:
+            _wait_for(device, patience_seconds)
+        while True:
+            try:
+                if device.poll(f"{package.RUNS}/{attempt}") == "gone":
+                    break
+                return collect(device, job, attempt)
+            except DeviceLostError:
+                _wait_for(device, patience_seconds)
+
+
+def _wait_for(device: Device, seconds: float) -> None:
+    limit = time.monotonic() + seconds
+    while True:
+        try:
+            device.run(["true"])
+            return
+        except DeviceLostError:
+            if time.monotonic() > limit:
+                raise
+            time.sleep(min(1.0, seconds / 10))

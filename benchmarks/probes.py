@@ -1,0 +1,214 @@
+"""Which random models a latency table is measured with, and how their times become its costs. Pure data, no clock.
+
+A probe is a model whose layers hold nothing but one kind of sub-layer, several times over. One sub-layer's cost in
+place is then (time of the probe - time of the model without layers) / copies. Any machine that can time a model may
+fill a table: it gets models and lengths, and gives the median time of every round.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tprune.benchmarks.table import FIXED, OUTPUT, STEP, Surface
+from tprune.model.shape import TPruneConfig, attention_shape
+from tprune.sparsity import lines
+
+ATTENTIONS = ("encoder.self_attn", "decoder.self_attn", "decoder.cross_attn")
+FFNS = ("encoder.ffn", "decoder.ffn")
+BASE = "base"
+
+Times = Mapping[str, Sequence[float]]
+"""By the task's name: the median of each round in ms, all tasks of a group timed in turn."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The widths that are measured; each axis rises."""
+
+    d_model: tuple[int, ...]
+    heads: tuple[int, ...]
+    width: tuple[int, ...]
+    """Of a head's queries and keys, and of its values."""
+    ffn: tuple[int, ...]
+    vocabulary: tuple[int, ...]
+    """Tokens of the output projection."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One model to time: a sentence of the table's source length into `target_tokens` tokens."""
+
+    name: str
+    config: TPruneConfig
+    target_tokens: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """Tasks that are timed in turn, at one d_model; the first is the model without layers."""
+
+    name: str
+    d_model: int
+    tasks: tuple[Task, ...]
+
+
+def grid_for(config: TPruneConfig, d_models: Sequence[int] = (), points: int = 3, least: int = 8) -> Grid:
+    """A grid from a model's own widths down to one head, the least width and an eighth of the vocabulary.
+
+    Args:
+        config: The largest model that the table has to predict.
+        d_models: Widths of the residual stream besides the model's own.
+        points: Most positions of an axis: the least, and the largest with its halves.
+        least: Least width of a head and of a feed-forward network.
+    """
+    layers = [layer for stack in lines.STACKS for layer in lines.layer_shapes(config, stack)]
+    shapes = [shape for layer in layers for shape in layer.values() if lines.is_there(shape)]
+    attentions = [shape for shape in shapes if isinstance(shape, Mapping)]
+    vocabulary = config.target_vocab_size or config.vocab_size
+    return Grid(
+        tuple(sorted({config.d_model, *d_models})),
+        _halved(max(shape["heads"] for shape in attentions), 1, points),
+        _halved(max(max(shape["qk"], shape["v"]) for shape in attentions), least, points),
+        _halved(max(shape for shape in shapes if not isinstance(shape, Mapping)), least, points),
+        _halved(vocabulary, vocabulary // 8, points),
+    )
+
+
+def groups(like: TPruneConfig, grid: Grid, target_tokens: int, copies: int) -> list[Group]:
+    """All models to time, in groups that are worth interrupting between.
+
+    Args:
+        like: Its conventions, as norms and activation, are those of the probes.
+        grid: Widths to measure.
+        target_tokens: Length of the translations.
+        copies: Sub-layers in a probe.
+    """
+    found = []
+    for d_model in grid.d_model:
+        base = Task(BASE, _model(like, grid, d_model), target_tokens)
+        others = [
+            Task(_name(OUTPUT, vocabulary=size), _model(like, grid, d_model, vocabulary=size), target_tokens)
+            for size in grid.vocabulary[:-1]
+        ]
+        short = Task(STEP, base.config, short_target(target_tokens))
+        found.append(Group(f"{OUTPUT} {d_model}", d_model, (base, short, *others)))
+        for part in (*ATTENTIONS, *FFNS):
+            probes = (
+                Task(_name(part, **at), _model(like, grid, d_model, part, at, copies), target_tokens)
+                for at in _points(part, grid)
+            )
+            found.append(Group(f"{part} {d_model}", d_model, (base, *probes)))
+    return found
+
+
+def short_target(target_tokens: int) -> int:
+    """Length of the second translation with the model without layers, which tells steps from the sentence."""
+    return max(1, target_tokens // 2)
+
+
+def surfaces(grid: Grid, times: Mapping[str, Times], target_tokens: int, copies: int) -> dict[str, Surface]:
+    """Costs from times.
+
+    Within a group every probe is compared with the model without layers round by round, so that the machine's drift
+    from group to group cancels; a cost is at least 0.
+
+    Args:
+        grid: What was measured.
+        times: By the group's name.
+        target_tokens: Length of the translations.
+        copies: Sub-layers in a probe.
+    """
+    found: dict[str, list[Any]] = {}
+    for d_model in grid.d_model:
+        own = {name.removesuffix(f" {d_model}"): one for name, one in times.items() if name.endswith(f" {d_model}")}
+        for part, value in _costs(grid, own, target_tokens, copies).items():
+            found.setdefault(part, []).append(value)
+    return {part: Surface(axes=_axes(part, grid), ms=values) for part, values in found.items()}
+
+
+def _costs(grid: Grid, times: Mapping[str, Times], target_tokens: int, copies: int) -> dict[str, Any]:
+    """What `surfaces` gives, at one d_model and as nested lists; `times` by the component of the group."""
+    base_ms = float(np.median([np.median(rounds[BASE]) for rounds in times.values()]))
+
+    def ms(part: str, name: str) -> float:
+        return base_ms * float(np.median(np.divide(times[part][name], times[part][BASE])))
+
+    def cost(part: str, **at: int) -> float:
+        return max(0.0, (ms(part, _name(part, **at)) - base_ms) / copies)
+
+    # the model without layers has one narrow cross-attention: without any, nothing reads the source
+    narrow = cost("decoder.cross_attn", heads=grid.heads[0], width=grid.width[0])
+    whole = [ms(OUTPUT, _name(OUTPUT, vocabulary=size)) - narrow for size in grid.vocabulary[:-1]]
+    whole.append(base_ms - narrow)
+    # no vocabulary at all: along the line through all that were measured
+    fixed = min(max(0.0, float(np.polynomial.Polynomial.fit(grid.vocabulary, whole, 1)(0))), *whole)
+    step = (base_ms - ms(OUTPUT, STEP)) / (target_tokens - short_target(target_tokens))
+    return {
+        **{
+            part: [[cost(part, heads=heads, width=width) for width in grid.width] for heads in grid.heads]
+            for part in ATTENTIONS
+        },
+        **{part: [cost(part, width=width) for width in grid.ffn] for part in FFNS},
+        OUTPUT: [entry - fixed for entry in whole],
+        FIXED: fixed,
+        STEP: max(0.0, step - (whole[-1] - fixed) / target_tokens),
+    }
+
+
+def _halved(largest: int, least: int, points: int) -> tuple[int, ...]:
+    """The largest, its halves, and the least; at most so many."""
+    halves = {largest >> power for power in range(points - 1)}
+    return tuple(sorted({min(least, largest), *(half for half in halves if half > least)}))
+
+
+def _axes(part: str, grid: Grid) -> dict[str, tuple[int, ...]]:
+    own: dict[str, tuple[int, ...]] = {}
+    if part in ATTENTIONS:
+        own = {"heads": grid.heads, "width": grid.width}
+    elif part in FFNS:
+        own = {"width": grid.ffn}
+    elif part == OUTPUT:
+        own = {"vocabulary": grid.vocabulary}
+    return {"d_model": grid.d_model, **own}
+
+
+def _points(part: str, grid: Grid) -> Iterator[dict[str, int]]:
+    if part in FFNS:
+        yield from ({"width": width} for width in grid.ffn)
+    else:
+        yield from ({"heads": heads, "width": width} for heads in grid.heads for width in grid.width)
+
+
+def _name(part: str, **at: int) -> str:
+    return " ".join([part, *(f"{axis}={position}" for axis, position in at.items())])
+
+
+def _model(
+    like: TPruneConfig,
+    grid: Grid,
+    d_model: int,
+    part: str | None = None,
+    at: Mapping[str, int] | None = None,
+    copies: int = 0,
+    vocabulary: int | None = None,
+) -> TPruneConfig:
+    """A model without layers, or with `copies` layers of one sub-layer."""
+    config = deepcopy(like)
+    config.d_model, config.target_vocab_size = d_model, None
+    config.vocab_size = grid.vocabulary[-1] if vocabulary is None else vocabulary
+    narrow = attention_shape(grid.heads[0], grid.width[0])
+    gone = {**narrow, "heads": 0}
+    empty: dict[str, dict[str, Any]] = {
+        "encoder": {"self_attn": gone, "ffn": 0},
+        "decoder": {"self_attn": gone, "cross_attn": gone, "ffn": 0},
+    }
+    shapes = {"encoder": [empty["encoder"]], "decoder": [{**empty["decoder"], "cross_attn": narrow}]}
+    if part is not None and at is not None:
+        stack, _, name = part.partition(".")
+        shape = at["width"] if name == "ffn" else attention_shape(at["heads"], at["width"])
+        shapes[stack] += [{**empty[stack], name: shape} for _ in range(copies)]
+    config.encoder_shapes, config.decoder_shapes = shapes["encoder"], shapes["decoder"]
+    return config

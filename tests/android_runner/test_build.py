@@ -1,0 +1,49 @@
+"""Building runners: what is missing is said in one line, and nothing is built twice."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.artifacts import error_of
+from tprune.android_runner import build
+from tprune.android_runner.build import Runner
+
+
+def test_a_runner_is_built_once(
+    runners: Callable[[str], Runner], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    runner = runners("onnxruntime")
+    assert {path.name for path in runner.folder.iterdir()} == {"ort_runner", "libonnxruntime.so.1"}
+    monkeypatch.setattr(build, "compile_sources", None)
+    assert build.build("onnxruntime") == runner
+    changed = tmp_path / "native"
+    shutil.copytree(build.SOURCES, changed)
+    with (changed / "clock.h").open("a") as file:
+        file.write("// changed\n")
+    monkeypatch.setattr(build, "SOURCES", changed)
+    with pytest.raises(TypeError):  # it would be built
+        build.build("onnxruntime")
+
+
+def test_missing_tools_and_headers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert "no such runner · got tflite, x86_64" in error_of(build.build, "tflite")
+    assert "wanted x86_64" in error_of(build._executorch, build.TARGETS["aarch64"])
+    monkeypatch.setenv("TPRUNE_ONNXRUNTIME_INCLUDE", str(tmp_path))
+    assert f"onnxruntime_c_api.h: no headers of ONNX Runtime · got not in {tmp_path}" in error_of(build._header)
+    monkeypatch.setenv("TPRUNE_ONNXRUNTIME_AARCH64", str(tmp_path))
+    assert f"no ONNX Runtime for aarch64 · got none in {tmp_path}" in error_of(build._aarch64_library)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "c++: a tool is missing · install g++" in error_of(build.build, "executorch")
+    assert "cmake: a tool is missing · install cmake" in error_of(build.compile_sources, tmp_path / "x", "x", {})
+
+
+def test_what_the_compiler_says_is_told_and_nothing_half_built_stays(arithmetic: Path, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.cpp"
+    wrong.write_text("#error this engine is not finished\n")
+    out = tmp_path / "made"
+    error = error_of(build.compile_sources, out, "test_runner", {"TEST_ENGINE": str(wrong)})
+    assert "test_runner cannot be built" in error
+    assert "this engine is not finished" in error
+    assert list(tmp_path.iterdir()) == [wrong]

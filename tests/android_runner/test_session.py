@@ -1,0 +1,257 @@
+"""Sessions on this machine and on real adbds: what is measured, what is resumed, what is refused."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.android_runner import test_journal
+from tests.android_runner.phones import Desk, desk
+from tests.artifacts import error_of
+from tests.command import tprune
+from tprune import artifact, stages
+from tprune.android_runner import execution, journal, links, session
+from tprune.android_runner.build import Runner
+from tprune.android_runner.links import Local
+from tprune.android_runner.session import Session, measure
+from tprune.android_runner.transport import Device
+from tprune.artifact import Artifact
+from tprune.benchmarks import quality, record
+from tprune.benchmarks.result_table import rows_to_markdown
+from tprune.config import Bench, DeviceBench, Export, Text
+from tprune.export.bundle import export
+from tprune.export.runtime import open_bundle
+from tprune.model import checkpoint
+from tprune.model.search import Search
+from tprune.model.shape import dense_config
+from tprune.model.transformer import TPruneForConditionalGeneration
+from tprune.text.corpus import Corpus, open_corpus
+
+QUICK = DeviceBench(sentences=5, warmup=2, runs=10, seconds=0.0, cold_starts=3, patience_seconds=20)
+BENCH = Bench(bootstrap=20)
+SIZES = {"dense": 32, "small": 8}
+
+
+@dataclass(frozen=True)
+class Given:
+    """A corpus and the bundles of two random models for it."""
+
+    text: Artifact
+    corpus: Corpus
+    bundles: Mapping[str, Artifact]
+
+    @property
+    def entries(self) -> dict[session.Key, Artifact]:
+        return {("onnxruntime", "fp32", name): made for name, made in self.bundles.items()}
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> Given:
+    root = tmp_path_factory.mktemp("given")
+    text = stages.corpus(root / "corpus", Text(kind="synthetic", sentences=400, vocabulary=400, max_tokens=48)).make(
+        False
+    )
+    corpus, bundles = open_corpus(text), {}
+    tokens = corpus.tokenizer
+    for name, ffn in SIZES.items():
+        torch.manual_seed(ffn)
+        model = TPruneForConditionalGeneration(
+            dense_config(
+                vocab_size=tokens.vocabulary_size, pad_token_id=tokens.pad_id, eos_token_id=tokens.eos_id,
+                decoder_start_token_id=tokens.decoder_start_id, d_model=16, heads=2, ffn=ffn, encoder_layers=1,
+                decoder_layers=1, max_positions=48,
+            )
+        ).eval()  # fmt: skip
+        with artifact.create(root / name, "model", config={}) as partial:
+            checkpoint.save(model, partial)
+            tokens.save(partial)
+        limits = Export(max_source=48, max_target=48, parity_sentences=2)
+        bundles[name] = export(root / name, root / f"{name}-bundle", "onnxruntime", limits)
+    return Given(text, corpus, bundles)
+
+
+@pytest.fixture(scope="module")
+def phones(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    with desk(tmp_path_factory.mktemp("home")) as made:
+        yield made
+
+
+def open_session(folder: Path, device: Device | None = None, settings: DeviceBench = QUICK) -> Session:
+    done = folder / "done"
+    done.mkdir(exist_ok=True)
+    return Session(device or Device(Local(str(folder / "device"))), settings, done, lambda _: None)
+
+
+def rows_of(given: Given, opened: Session) -> list[record.Row]:
+    return list(measure("test", "synthetic", opened, given.entries, given.corpus, "de", BENCH))
+
+
+def test_a_session_on_this_machine(runners: Callable[[str], Runner], given: Given, tmp_path: Path) -> None:
+    runners("onnxruntime")
+    settings = QUICK.model_copy(update={"sustained_minutes": 0.005})
+    dense, small = rows_of(given, open_session(tmp_path, settings=settings))
+    for row in (dense, small):
+        said = row.model_dump()
+        assert (row.environment.kind, said["device"], said["pin"]) == ("host-x86", "local", "all")
+        assert row.latency_ms is not None and len(row.latency_ms.samples) == 3 * 10
+        assert said["latency_ms"]["p99"] == pytest.approx(np.percentile(row.latency_ms.samples, 99), rel=1e-3)
+        assert len(said["load_ms"]["samples"]) == len(said["gates"]) == 3
+        assert said["first_sentence_ms"]["p50"] > said["load_ms"]["p50"] > 0
+        assert 0 < said["ms_per_token"] < row.latency_ms.p50
+        assert said["peak_memory_bytes"] > 1e6
+        assert len(said["sustained_ms"]) == 1 and said["sustained_ms"][0] > 0
+        assert "30 samples, at least 50 wanted" in row.valid.reasons
+        engine = open_bundle(given.bundles[row.model].path, 1)
+        search = Search.of(checkpoint.load(given.bundles[row.model].path.with_name(row.model)))
+        here = quality.translate_tests(engine, given.corpus, search, "de")
+        assert said["hypotheses_sha256"] == here.digest
+    assert (dense.baseline, small.baseline, small.speedup is not None) == (None, "dense", True)
+
+
+def test_a_session_goes_on_where_it_was(
+    runners: Callable[[str], Runner], given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runners("onnxruntime")
+    first = rows_of(given, open_session(tmp_path))
+    (tmp_path / "done" / "onnxruntime-fp32-small-2.jsonl").unlink()
+    damaged = tmp_path / "done" / "onnxruntime-fp32-dense-test.jsonl"
+    damaged.write_bytes(damaged.read_bytes()[:-20])
+    real, ran = execution.execute_steadily, []
+
+    def counted(*arguments: Any) -> bytes:
+        ran.append(arguments[5])
+        return real(*arguments)
+
+    monkeypatch.setattr(execution, "execute_steadily", counted)
+    again = rows_of(given, open_session(tmp_path))
+    assert ran == ["onnxruntime-fp32-dense-test", "onnxruntime-fp32-small-2"]
+    samples = [row.latency_ms.samples for row in (*first, *again) if row.latency_ms]
+    assert samples[0] == samples[2]
+    assert (samples[1][:20], samples[1][20:] == samples[3][20:]) == (samples[3][:20], False)
+
+
+def test_a_phone_that_is_unplugged_in_mid_run_loses_nothing(
+    runners: Callable[[str], Runner], given: Given, phones: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runners("onnxruntime")
+    settings = QUICK.model_copy(update={"seconds": 1.0, "cold_starts": 1})
+    device = Device(phones.link(1, tmp_path / "phone"))
+    started: list[str] = []
+    real = device.start
+
+    def counted(folder: str, command: list[str]) -> None:
+        real(folder, command)
+        started.append(folder)
+
+    monkeypatch.setattr(device, "start", counted)
+
+    def pull_the_cable() -> None:
+        while not any("dense-0-" in folder for folder in started):
+            time.sleep(0.01)
+        phones.phones[1].unplug()
+        time.sleep(0.3)
+        phones.phones[1].plug()
+        phones.connect(phones.serials[1])
+
+    cable = threading.Thread(target=pull_the_cable)
+    cable.start()
+    rows = rows_of(given, open_session(tmp_path, device, settings))
+    cable.join()
+    assert [row.model for row in rows] == ["dense", "small"]
+    passes = [folder.rpartition("-")[0] for folder in started]
+    assert len(passes) == len({*passes})  # what ran on meanwhile was read, not started again
+    assert all(row.latency_ms is not None and sum(row.latency_ms.samples) > 10 for row in rows)
+
+
+def test_a_phone_that_stays_away_is_told_and_the_session_kept(
+    runners: Callable[[str], Runner], given: Given, phones: Desk, tmp_path: Path
+) -> None:
+    runners("onnxruntime")
+    settings = QUICK.model_copy(update={"patience_seconds": 0.5})
+    opened = open_session(tmp_path, Device(phones.link(1, tmp_path / "phone")), settings)
+    phones.phones[1].unplug()
+    try:
+        assert "the device" in error_of(rows_of, given, opened)
+    finally:
+        phones.phones[1].plug()
+        phones.connect(phones.serials[1])
+    assert len(rows_of(given, open_session(tmp_path, Device(phones.link(1, tmp_path / "phone"))))) == 2
+
+
+def test_two_devices_side_by_side(
+    runners: Callable[[str], Runner], given: Given, phones: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runners("onnxruntime")
+    ways = {"adb:one": phones.link(0, tmp_path / "one"), "adb:two": phones.link(1, tmp_path / "two")}
+    monkeypatch.setattr(links, "open_link", ways.__getitem__)
+    quick = [f"device.{key}={value}" for key, value in QUICK.model_dump().items() if key != "pin"]
+    overrides = [word for one in (*quick, "bench.bootstrap=20") for word in ("--set", one)]
+    status = tprune(
+        monkeypatch, "bench", given.bundles["dense"].path, given.bundles["small"].path, "--corpus", given.text.path,
+        "--out", tmp_path / "results", "--device", "adb:one", "--device", "adb:two", *overrides,
+    )  # fmt: skip
+    assert status == 0
+    rows = record.read_all(tmp_path / "results")
+    named = [(row.model_dump()["device"], row.model) for row in rows]
+    serials = [way.name for way in ways.values()]
+    assert named == [(serial, model) for serial in serials for model in ("dense", "small-bundle")]
+
+
+def test_runs_that_differ_are_not_compared() -> None:
+    def said(**changes: Any) -> journal.Journal:
+        start = test_journal.START | changes
+        return journal.parse(test_journal.written(start, test_journal.LOAD, test_journal.sentence(0, 110, 100)))
+
+    session.refuse_unequal({"dense": [said(), said()], "small": [said()]}, "adb:one")
+    for changes in ({"cpus": [4, 5]}, {"threads": 2}, {"mode": "steps"}):
+        error = error_of(session.refuse_unequal, {"dense": [said()], "small": [said(), said(**changes)]}, "adb:one")
+        assert error.startswith("adb:one: these runs cannot be compared · dense: onnxruntime 1.31.1 whole, threads 1")
+        assert "small: " in error
+
+
+def test_what_has_no_baseline_is_refused(given: Given, tmp_path: Path) -> None:
+    entries = {
+        ("onnxruntime", "fp32", "dense"): given.bundles["dense"],
+        ("onnxruntime", "int8", "small"): given.bundles["small"],
+    }
+    error = error_of(lambda: list(measure("x", "y", open_session(tmp_path), entries, given.corpus, "de", BENCH)))
+    assert error.startswith("onnxruntime int8: nothing to compare with · wanted a dense model of the same engine and")
+
+
+def test_emulation_is_never_timed(runners: Callable[[str], Runner], given: Given, tmp_path: Path) -> None:
+    runners("onnxruntime")
+    opened = open_session(tmp_path)
+    opened.facts = replace(opened.facts, kind="emulated-arm64")
+    rows = rows_of(given, opened)
+    assert {(row.latency_ms, row.model_dump()["peak_memory_bytes"]) for row in rows} == {(None, None)}
+    assert rows[0].valid.reasons == ("emulated: not timed",)
+    assert rows[0].environment.kind == "emulated-arm64"
+
+
+def test_a_phones_row_and_a_hosts_row_are_not_mistaken_for_each_other(
+    runners: Callable[[str], Runner], given: Given, tmp_path: Path
+) -> None:
+    runners("onnxruntime")
+    host = rows_of(given, open_session(tmp_path))[0]
+    phone = host.model_copy(update={"environment": record.Environment(kind="phone", cpu="Tensor", device="Pixel 6")})
+    titles = [line for line in rows_to_markdown([host, phone]).splitlines() if line.startswith("**")]
+    assert len(titles) == 2
+    assert "phone: Pixel 6, Tensor" in titles[1] and "phone" not in titles[0]
+
+
+def test_minutes_and_starts() -> None:
+    lines = [test_journal.sentence(0, 20_000_000_000, 1), test_journal.sentence(1, 30_000_000_000, 1)] * 3
+    found = journal.parse(test_journal.written(test_journal.START, test_journal.LOAD, *lines))
+    # ends at 20 50 70 100 120 150 s
+    assert session.minutes(found) == [25_000.0, 25_000.0, 25_000.0]
+    fields = session.start_fields([found])
+    assert fields["load_ms"] == {"p50": 5e-6, "samples": [5e-6]}
+    assert fields["first_sentence_ms"]["p50"] == pytest.approx(20_000)
+    assert "first_token_ms" not in fields
+    assert fields["ms_per_token"] == pytest.approx(25_000 / 3)

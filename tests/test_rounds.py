@@ -1,0 +1,119 @@
+"""Targets in rounds, and what the teacher's translations are for: plans, budgets and parents of a small run."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.command import mini_recipe
+from tprune import artifact, pipeline, rounds, settings
+from tprune.config import Target
+from tprune.model import checkpoint
+from tprune.sparsity import cost, lines, plan
+
+TARGETS = """targets=[
+{name="once", keep=0.8, grid=4, score="magnitude"},
+{name="plain", keep=0.64, rounds=2, grid=4, score="magnitude", drop_decoder_layers=1},
+{name="hoyer", keep=0.64, rounds=2, grid=4}]""".replace("\n", "")
+OVERRIDES = [
+    TARGETS, "distill.on=true", "distill.beam=2", "between.steps=3", "between.batch_tokens=256",
+    "between.checkpoint_every=2", "shs.penalty.ramp=0.5", "recover.rewind=true", "recover.best=true",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("rounds")
+    pipeline.run(_recipe(folder), folder / "run", lambda _: None, "recover")
+    return folder / "run"
+
+
+def _recipe(folder: Path) -> Any:
+    return settings.load(mini_recipe(folder), OVERRIDES)
+
+
+def parents(path: Path) -> Mapping[str, str]:
+    return {name: parent["identity"] for name, parent in artifact.read(path).manifest["parents"].items()}
+
+
+def identity(path: Path) -> str:
+    return artifact.read(path).identity
+
+
+@pytest.mark.parametrize("name", ["plain", "hoyer"])
+def test_every_plan_is_one_for_the_model_before_it(made: Path, name: str) -> None:
+    first, last = plan.read(made / "rounds" / name / "1" / "plan"), plan.read(made / "plans" / name)
+    source = made / ("shs" if name == "hoyer" else "dense")
+    plan.check(first, checkpoint.load(source).config)
+    trained = checkpoint.load(made / "rounds" / name / "1" / "trained")
+    plan.check(last, trained.config)
+    dense = checkpoint.load(made / "dense").config
+    pruned = checkpoint.load(made / "pruned" / name).config
+    whole = cost.total(dense, "flops")
+    assert cost.total(trained.config, "flops") / whole <= 0.8
+    assert cost.total(pruned, "flops") / whole <= 0.64
+    assert parents(made / "pruned" / name)["model"] == identity(made / "rounds" / name / "1" / "trained")
+    assert parents(made / "plans" / name)["plan 1"] == identity(made / "rounds" / name / "1" / "plan")
+
+
+def test_a_layer_goes_in_the_first_round_and_is_not_missed_in_the_second(made: Path) -> None:
+    assert len(plan.read(made / "rounds" / "plain" / "1" / "plan").keep["decoder.layer"]) == 1
+    assert "decoder.layer" not in plan.read(made / "plans" / "plain").keep
+    assert len(checkpoint.load(made / "recovered" / "plain").config.decoder_shapes or []) == 1
+
+
+def test_one_shot_targets_have_no_rounds(made: Path) -> None:
+    assert not (made / "rounds" / "once").exists()
+    assert parents(made / "pruned" / "once")["model"] == identity(made / "dense")
+
+
+def test_the_training_in_between_has_its_penalty_or_teacher(made: Path) -> None:
+    hoyer, plain = (parents(made / "rounds" / name / "1" / "trained") for name in ("hoyer", "plain"))
+    assert {"model", "analysis", "teacher", "corpus", "plan 1"} == set(hoyer)
+    assert {"model", "teacher", "corpus"} == set(plain)
+    assert hoyer["teacher"] == plain["teacher"] == identity(made / "dense")
+    strength = artifact.read_json(made / "rounds" / "hoyer" / "1" / "trained" / "strengths.json")
+    trained = checkpoint.load(made / "rounds" / "hoyer" / "1" / "trained").config
+    assert set(strength) == {group.name for group in lines.groups(trained, lines.WIDTH_KINDS)}
+
+
+def test_everybody_recovers_on_the_same_lessons_the_dense_model_too(made: Path) -> None:
+    models = [made / "dense-distilled", *(made / "recovered" / name for name in ("once", "plain", "hoyer"))]
+    lessons = identity(made / "distilled")
+    assert {parents(path)["corpus"] for path in models} == {lessons}
+    assert parents(made / "shs")["corpus"] == identity(made / "corpus") != lessons
+    assert parents(models[0])["model"] == parents(models[0])["teacher"] == identity(made / "dense")
+    configs = [artifact.read(path).manifest["config"] for path in models]
+    assert all(config == configs[0] for config in configs)
+    assert (configs[0]["skip"], configs[0]["learning_rate"]) == (12 - 8, 1e-3)
+
+
+def test_a_second_run_makes_nothing_again(made: Path) -> None:
+    told: list[str] = []
+    pipeline.run(_recipe(made.parent), made, told.append, "recover")
+    assert told
+    assert all("up to date" in line for line in told)
+
+
+def test_budgets_lie_geometrically_between(tmp_path: Path) -> None:
+    from tests.sparsity.small_models import config, model_of
+
+    whole, smaller = config(ffn=40, depth=3), config(ffn=20, depth=3)
+    for name, shapes in (("whole", whole), ("smaller", smaller)):
+        checkpoint.save(model_of(shapes), tmp_path / name)
+    target = Target(name="t", keep=0.216, rounds=3, drop_encoder_layers=2, drop_decoder_layers=1)
+    first = rounds.share_of(target, 1, tmp_path / "whole", tmp_path / "whole")
+    assert first.keep == pytest.approx(0.6)
+    second = rounds.share_of(target, 2, tmp_path / "whole", tmp_path / "smaller")
+    ratio = cost.total(smaller, "flops") / cost.total(whole, "flops")
+    assert second.keep * ratio == pytest.approx(0.36)
+    third = rounds.share_of(target, 3, tmp_path / "whole", tmp_path / "smaller")
+    assert third.keep * ratio == pytest.approx(0.216)
+    assert [part.drop_encoder_layers for part in (first, second, third)] == [1, 1, 0]
+    assert [part.drop_decoder_layers for part in (first, second, third)] == [1, 0, 0]
+
+
+def test_a_threshold_has_no_budget_to_come_closer_to() -> None:
+    with pytest.raises(ValueError, match="rounds come closer to a share or a speedup"):
+        Target(name="t", planner="threshold", rounds=2)

@@ -1,0 +1,161 @@
+"""From a model to a smaller one: one plan and one cut, or several with training in between.
+
+Budgets of the rounds lie geometrically between the whole model and the target. Scores are computed anew on the model
+at hand, and every plan is one for the model it is cut from. With SHS the training in between is SHS training, so that
+lines part again; otherwise it is recovery.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+
+from tprune import recovery, stages
+from tprune.artifact import Artifact
+from tprune.config import Config, Recovery, Shs, Target
+from tprune.stages import Stage
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What every target is made from.
+
+    Attributes:
+        dense: The dense model: the budget's measure, and the teacher.
+        sparse: It after SHS training; None where no target needs it.
+        analysis: BSSL's findings on it.
+        text: Calibration text.
+        lessons: What the training in between and recovery learn from.
+        table: Latency table that the target's budget is counted with; None where it is no time.
+        base: What is cut at first in place of a model above: one with fewer tokens or a narrower stream.
+        teacher: The dense model in the token ids of `base`, where these are others.
+    """
+
+    dense: Artifact
+    sparse: Artifact | None
+    analysis: Artifact
+    text: Artifact
+    lessons: Artifact
+    table: Artifact | None = None
+    base: Artifact | None = None
+    teacher: Artifact | None = None
+
+    def source(self, target: Target) -> Artifact:
+        """The model that a target is cut from, at first."""
+        if self.base is not None:
+            return self.base
+        return self.sparse if reads_sparse(target) and self.sparse is not None else self.dense
+
+    @property
+    def wise(self) -> Artifact:
+        """What a smaller model learns from."""
+        return self.teacher or self.dense
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The smaller model, not yet recovered, and the plan that made it from the one before."""
+
+    plan: Artifact
+    model: Artifact
+
+
+def reads_sparse(target: Target) -> bool:
+    """Whether the target's score is read off the model after training with a penalty."""
+    return target.score == "shs"
+
+
+def cut(
+    config: Config,
+    target: Target,
+    given: Inputs,
+    out: Path,
+    settle: Callable[[Stage], Artifact],
+    *,
+    seed: int,
+    template: Artifact | None = None,
+) -> Cut:
+    """Make a target's plan and its model in `out`/plans and `out`/pruned, those of earlier rounds in `out`/rounds.
+
+    Args:
+        config: The recipe.
+        target: Budget, criterion, planner and rounds.
+        given: Models, analysis and text.
+        out: The run's directory.
+        settle: Makes a stage unless it is current.
+        seed: Of scores that draw something.
+        template: A plan for the dense model whose shape is wanted in the end, in place of the target's budget.
+    """
+    model, plans = given.source(target), list[Artifact]()
+    for number in range(1, target.rounds + 1):
+        last = number == target.rounds
+        folder = out / "rounds" / target.name / str(number)
+        part = target if template else share_of(target, number, given.dense.path, model.path)
+        plans.append(
+            settle(
+                stages.plan(
+                    out / "plans" / target.name if last else folder / "plan",
+                    model,
+                    given.analysis,
+                    given.text,
+                    part,
+                    seed,
+                    table=given.table,
+                    earlier=tuple(plans),
+                    template=template,
+                    rounds_left=target.rounds + 1 - number,
+                )
+            )
+        )
+        model = settle(stages.prune(out / "pruned" / target.name if last else folder / "pruned", model, plans[-1]))
+        if not last:
+            model = settle(_between(config, target, given, folder / "trained", model, tuple(plans)))
+    return Cut(plans[-1], model)
+
+
+def share_of(target: Target, number: int, dense: Path, model: Path) -> Target:
+    """What is left to do in one round, as a target for the model at hand.
+
+    After round r of k the model may cost keep^(r/k) of the dense one, or has to be amount^(1/k) times as fast as before
+    the round; of n layers that go, ceil(n r/k) are gone.
+
+    Args:
+        target: The whole target.
+        number: The round, from 1.
+        dense: Directory of the dense model, which `keep` is a share of.
+        model: Directory of the model that is cut in this round.
+    """
+    if target.rounds == 1 and dense == model:
+        return target
+    from tprune.model import checkpoint
+    from tprune.model.shape import TPruneConfig
+    from tprune.sparsity import cost
+
+    def gone(layers: int) -> int:
+        return ceil(layers * number / target.rounds) - ceil(layers * (number - 1) / target.rounds)
+
+    if target.amount is not None:
+        budget = {"amount": target.amount ** (1 / target.rounds)}
+    else:
+        now, whole = (
+            cost.total(TPruneConfig.from_dict(checkpoint.read_config(path)), target.budget) for path in (model, dense)
+        )
+        budget = {"keep": min(1.0, target.keep ** (number / target.rounds) * (whole / now))}
+    return target.model_copy(
+        update={
+            **budget,
+            "drop_encoder_layers": gone(target.drop_encoder_layers),
+            "drop_decoder_layers": gone(target.drop_decoder_layers),
+        }
+    )
+
+
+def _between(
+    config: Config, target: Target, given: Inputs, out: Path, model: Artifact, plans: tuple[Artifact, ...]
+) -> Stage:
+    logs = out.with_name(out.name + ".logs")
+    if reads_sparse(target):
+        settings = Shs(learn=config.between, penalty=config.shs.penalty)
+        return stages.shs(out, model, given.analysis, given.lessons, settings, logs, teacher=given.wise, earlier=plans)
+    settings_of_recovery = Recovery(**config.between.model_dump())
+    return recovery.recover(out, model, given.wise, given.lessons, settings_of_recovery, logs)

@@ -1,0 +1,277 @@
+"""The latency-aware planner: the greatest saliency that fits into a time, over widths, heads, sub-layers and layers.
+
+A sub-layer's saliency is the loss that BSSL measured without it, shared among its units by their scores; a layer's is
+that of its sub-layers, and what their loss together is more. Times come from a latency table as `Costs`. The choice is
+exact, see `tprune.sparsity.knapsack`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tprune.config import Target
+from tprune.errors import PlanError
+from tprune.model.shape import TPruneConfig
+from tprune.sparsity import knapsack, lines, plan
+from tprune.sparsity.knapsack import Layer, Option, Stack
+from tprune.sparsity.plan import Plan
+
+TICKS = 20_000  # of the unpruned model's time: rounding costs up wastes at most one a sub-layer
+
+Keep = Mapping[str, tuple[int, ...]]
+
+
+class Costs(Protocol):
+    """Milliseconds of the parts of a model; they add up."""
+
+    def sublayer(self, d_model: int, stack: str, name: str, shape: Any) -> float:
+        """Of one sub-layer of this shape."""
+        ...
+
+    def rest(self, d_model: int, vocabulary: int) -> float:
+        """Of everything that is in no layer."""
+        ...
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """One choice of the tokens of the output projection."""
+
+    size: int
+    value: float
+    """Saliency kept, in the unit of the sub-layers' (BSSL: nats a token)."""
+    keep: Keep = field(default_factory=dict)
+    """The groups it narrows."""
+
+
+@dataclass(frozen=True)
+class Importance:
+    """Loss increase, in nats a token, when one part is left out, in the order of the group's units."""
+
+    sublayers: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """By group, as `encoder.0.sublayer`; without it a sub-layer counts as the sum of its units' scores."""
+    layers: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """By group, as `encoder.layer`; without it a layer counts as the sum of its sub-layers."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A sub-layer's options and what each keeps; None: the sub-layer is gone."""
+
+    unit: int
+    options: tuple[Option, ...]
+    keeps: tuple[Keep | None, ...]
+
+
+def make(
+    config: TPruneConfig,
+    target: Target,
+    scores: Mapping[str, Tensor],
+    costs: Costs,
+    importance: Importance | None = None,
+    *,
+    layers: Keep | None = None,
+    vocabularies: Sequence[Vocabulary] = (),
+) -> Plan:
+    """Plan what to keep within a time.
+
+    Args:
+        config: The model's configuration.
+        target: Budget (speedup or milliseconds), amount and grid.
+        scores: (size,) by group name, for the ffn, qk and vo groups; at least 0.
+        costs: Predicted milliseconds.
+        importance: What BSSL measured.
+        layers: Layers that may be kept, by group name (`encoder.layer`); all where it says nothing.
+        vocabularies: Choices of the output projection; none: it stays.
+
+    Returns:
+        A plan whose `how` also holds the predicted milliseconds before and after, and their ratio.
+
+    Raises:
+        PlanError: Not even the smallest model is within the budget.
+        InputError: The costs do not reach a width of the grid.
+    """
+    known, forced = importance or Importance(), layers or {}
+    words = vocabularies or (Vocabulary(config.output_size, 0.0),)
+    dense_ms = total(config, costs)
+    assert target.amount is not None
+    budget = target.amount if target.budget == "milliseconds" else dense_ms / target.amount
+    stacks, parts = [], []
+    for stack in lines.STACKS:
+        own = []
+        shapes = lines.layer_shapes(config, stack)
+        for index in forced.get(f"{stack}.layer", range(len(shapes))):
+            found = _layer(config, stack, index, scores, costs, known, target.grid)
+            own.append(Layer(tuple(part.options for part in found), _gone(known, stack, index, found)))
+            parts.append((stack, index, found))
+        anchored = any(option.anchor for layer in own for group in layer.groups for option in group)
+        stacks.append(Stack(tuple(own), needs_anchor=anchored))
+    rests = tuple(Option(costs.rest(config.d_model, one.size), one.value, alive=False) for one in words)
+    stacks.append(Stack((Layer((rests,)),), needs_anchor=False))
+    try:
+        chosen = knapsack.solve(stacks, budget, dense_ms / TICKS)
+    except PlanError:
+        raise _impossible(target, stacks, budget, dense_ms) from None
+    keep = {**_keep(config, parts, chosen.picks), **words[chosen.picks[-1]].keep}
+    predicted = {
+        "dense_ms": dense_ms,
+        "predicted_ms": chosen.cost,
+        "predicted_speedup": dense_ms / chosen.cost,
+        "kept_saliency": chosen.value,
+    }
+    return plan.make(target.name, config, keep, {**target.model_dump(mode="json"), **predicted})
+
+
+def total(config: TPruneConfig, costs: Costs) -> float:
+    """Milliseconds of a whole model."""
+    return costs.rest(config.d_model, config.output_size) + sum(
+        costs.sublayer(config.d_model, stack, name, shape)
+        for stack in lines.STACKS
+        for layer in lines.layer_shapes(config, stack)
+        for name, shape in layer.items()
+    )
+
+
+def _layer(
+    config: TPruneConfig,
+    stack: str,
+    index: int,
+    scores: Mapping[str, Tensor],
+    costs: Costs,
+    importance: Importance,
+    grid: int,
+) -> list[_Part]:
+    found = []
+    shape = lines.layer_shapes(config, stack)[index]
+    for unit, name in enumerate(lines.sublayers(shape)):
+        where = f"{stack}.{index}.{name}"
+        if name == "ffn":
+            values, keeps, shapes = _widths(where, shape[name], scores, grid)
+        else:
+            values, keeps, shapes = _attentions(where, shape[name], scores, grid)
+        measured = importance.sublayers.get(f"{stack}.{index}.sublayer")
+        scale = 1.0 if measured is None else measured[unit] / max(values[0], 1e-30)
+        anchor = stack == "encoder" or name == "cross_attn"  # a decoder that never reads the source is none
+        options = [
+            Option(costs.sublayer(config.d_model, stack, name, one), value * scale, anchor=anchor)
+            for one, value in zip(shapes, values, strict=True)
+        ]
+        gone = Option(0.0, 0.0, alive=False)
+        found.append(_Part(unit, (*options, gone), (*keeps, None)))
+    return found
+
+
+def _widths(
+    where: str, width: int, scores: Mapping[str, Tensor], grid: int
+) -> tuple[list[float], list[Keep], list[Any]]:
+    """Saliency, kept units and shape of every width of a feed-forward network, the widest first."""
+    order, sums = _ranked(scores[where], 1)
+    values: list[float] = []
+    keeps: list[Keep] = []
+    shapes: list[Any] = []
+    for size in _on_grid(width, grid):
+        values.append(float(sums[0, size]))
+        keeps.append({} if size == width else {where: _units(order[:, :size])})
+        shapes.append(size)
+    return values, keeps, shapes
+
+
+def _attentions(
+    where: str, shape: Mapping[str, Any], scores: Mapping[str, Tensor], grid: int
+) -> tuple[list[float], list[Keep], list[Any]]:
+    """Saliency, kept units and shape of every number of heads and widths of an attention, the largest first."""
+    heads = shape["heads"]
+    ranked = {kind: _ranked(scores[f"{where}.{kind}"], heads) for kind in ("qk", "vo")}
+    # the heads that matter most stay
+    by_rank = np.argsort(-sum(sums[:, -1] for _, sums in ranked.values()), kind="stable")
+    values: list[float] = []
+    keeps: list[Keep] = []
+    shapes: list[Any] = []
+    for count in range(heads, 0, -1):
+        alive = np.sort(by_rank[:count])
+        sums = {kind: own[alive].sum(axis=0) for kind, (_, own) in ranked.items()}
+        for qk in _on_grid(shape["qk"], grid):
+            for v in _on_grid(shape["v"], grid):
+                keep: dict[str, tuple[int, ...]] = {}
+                if count < heads:
+                    keep[f"{where}.head"] = tuple(alive.tolist())
+                for kind, size, whole in (("qk", qk, shape["qk"]), ("vo", v, shape["v"])):
+                    if size < whole or count < heads:
+                        keep[f"{where}.{kind}"] = _units(ranked[kind][0][alive, :size])
+                values.append(float(sums["qk"][qk] + sums["vo"][v]))
+                keeps.append(keep)
+                shapes.append({**shape, "heads": count, "qk": qk, "v": v})
+    return values, keeps, shapes
+
+
+def _ranked(score: Tensor, heads: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Units of every head, best first (heads, width), and the score of the k best (heads, width + 1)."""
+    values = score.double().numpy().reshape(heads, -1)
+    ranked = np.argsort(-values, axis=1, kind="stable")
+    sums = np.cumsum(np.take_along_axis(values, ranked, axis=1), axis=1)
+    order = ranked + np.arange(heads)[:, None] * values.shape[1]
+    return order, np.concatenate((np.zeros((heads, 1)), sums), axis=1)
+
+
+def _on_grid(width: int, grid: int) -> list[int]:
+    """The width itself, and all smaller ones on the grid."""
+    return [width, *range((width - 1) // grid * grid, 0, -grid)]
+
+
+def _units(order: NDArray[np.int64]) -> tuple[int, ...]:
+    return tuple(sorted(order.flatten().tolist()))
+
+
+def _gone(importance: Importance, stack: str, index: int, parts: Sequence[_Part]) -> float:
+    """What a layer's loss is more than that of its sub-layers, as a value."""
+    measured = importance.layers.get(f"{stack}.layer")
+    if not measured:
+        return 0.0
+    return min(0.0, sum(part.options[0].value for part in parts) - measured[index])
+
+
+def _keep(
+    config: TPruneConfig, layers: Sequence[tuple[str, int, list[_Part]]], picks: Sequence[int]
+) -> dict[str, tuple[int, ...]]:
+    left = iter(picks)
+    keep: dict[str, tuple[int, ...]] = {}
+    alive: dict[str, list[int]] = {stack: [] for stack in lines.STACKS}
+    for stack, index, parts in layers:
+        found = [(part.unit, part.keeps[next(left)]) for part in parts]
+        if found and all(kept is None for _, kept in found):
+            continue
+        alive[stack].append(index)
+        there = tuple(unit for unit, kept in found if kept is not None)
+        if len(there) < len(found):
+            keep[f"{stack}.{index}.sublayer"] = there
+        for _, kept in found:
+            keep |= kept or {}
+    for stack, indices in alive.items():
+        if len(indices) < len(lines.layer_shapes(config, stack)):
+            keep[f"{stack}.layer"] = tuple(indices)
+    return keep
+
+
+def _impossible(target: Target, stacks: Sequence[Stack], budget: float, dense_ms: float) -> PlanError:
+    groups = [group for stack in stacks for layer in stack.layers for group in layer.groups]
+    least = sum(min(option.cost for option in group) for group in groups)
+    for stack in stacks:
+        if stack.needs_anchor:
+            least += min(
+                option.cost - min(other.cost for other in group)
+                for layer in stack.layers
+                for group in layer.groups
+                for option in group
+                if option.anchor
+            )
+    return PlanError(
+        "the budget cannot be met",
+        where=f"target {target.name}",
+        got=f"{budget:.3f} ms of the model's {dense_ms:.3f}",
+        wanted=f"more than {least:.3f} ms, {dense_ms / least:.2f} times as fast",
+        fix="lower the speedup or the grid, or cut the vocabulary",
+    )

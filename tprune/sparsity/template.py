@@ -1,0 +1,92 @@
+"""The shape of one plan with units chosen by other scores, so that criteria are compared at the same latency.
+
+A plan decides two things: how wide each group stays, and which of its units. Models of one shape take the same time
+whatever the units are; so every criterion may choose its own units for the shape of one template.
+"""
+
+from collections.abc import Mapping
+from math import ceil
+
+from torch import Tensor, arange
+
+from tprune.config import Target
+from tprune.errors import PlanError
+from tprune.model.shape import TPruneConfig
+from tprune.sparsity import lines, plan
+from tprune.sparsity.lines import Group
+from tprune.sparsity.plan import Plan
+
+
+def choose(
+    config: TPruneConfig, target: Target, scores: Mapping[str, Tensor], template: Plan, rounds_left: int = 1
+) -> Plan:
+    """Plan the template's shape with the best units by these scores.
+
+    Layers, sub-layers, heads, and other units that are no widths are the template's own.
+
+    Args:
+        config: The template's model, or one that earlier rounds made from it.
+        target: What is recorded of how the plan was made.
+        scores: (size,) by group name, for the ffn, qk and vo groups.
+        template: The plan whose shape is wanted in the end.
+        rounds_left: With this one; widths are ceil(w (end / w)^(1 / rounds left)), so that the last round ends there.
+
+    Raises:
+        PlanError: The model does not come from the template's.
+    """
+    end = plan.pruned_shapes(_model_of(template), template)
+    whole = {group.name for group in lines.groups(_model_of(template), lines.WIDTH_KINDS)}
+    first = template.shapes == plan.shapes_of(config)
+    keep = {name: units for name, units in template.keep.items() if name not in whole} if first else {}
+    skeleton = plan.make(target.name, config, keep, {})
+    now = plan.pruned_shapes(config, skeleton)
+    if [len(now[stack]) for stack in lines.STACKS] != [len(end[stack]) for stack in lines.STACKS]:
+        raise PlanError(
+            "the template is a plan for another model",
+            where=f"target {target.name}, template {template.name}",
+            got=" + ".join(f"{len(now[stack])} {stack} layers" for stack in lines.STACKS),
+            wanted=" + ".join(f"{len(end[stack])} {stack} layers" for stack in lines.STACKS),
+            fix="give a template that was made for the same dense model",
+        )
+    by_name = {group.name: group for group in lines.groups(config)}
+    for group in lines.groups(config, lines.WIDTH_KINDS):
+        stack, layer, *part = group.name.split(".")
+        layers = plan.kept(skeleton, by_name[f"{stack}.layer"])
+        if int(layer) not in layers:
+            continue
+        wanted, width = (_width(shapes[stack][layers.index(int(layer))], part) for shapes in (end, now))
+        if wanted in (0, width):
+            continue
+        if wanted > width:
+            raise PlanError(
+                "narrower than the template already",
+                where=f"{group.name} of target {target.name}",
+                got=width,
+                wanted=wanted,
+                fix="give the model that the template was made for",
+            )
+        step = ceil(width * (wanted / width) ** (1 / rounds_left) - 1e-9)
+        heads = keep.get(f"{stack}.{layer}.{part[0]}.head", tuple(range(group.heads)))
+        keep[group.name] = _best(group, scores[group.name], step, heads)
+    return plan.make(target.name, config, keep, {**target.model_dump(mode="json"), "template": template.name})
+
+
+def _best(group: Group, score: Tensor, width: int, heads: tuple[int, ...]) -> tuple[int, ...]:
+    """The `width` best units of each of these heads, rising; of equal scores the lower unit."""
+    order = score.double().reshape(group.heads, -1).argsort(dim=1, descending=True, stable=True)[:, :width]
+    units = order + arange(group.heads)[:, None] * (group.size // group.heads)
+    return tuple(sorted(unit for head in heads for unit in units[head].tolist()))
+
+
+def _width(layer: Mapping[str, object], part: list[str]) -> int:
+    """Width of one head, or of a feed-forward; 0 when the sub-layer is gone."""
+    shape = layer[part[0]]
+    if isinstance(shape, Mapping):
+        return int(shape[{"qk": "qk", "vo": "v"}[part[1]]]) if shape["heads"] else 0
+    return int(str(shape))
+
+
+def _model_of(template: Plan) -> TPruneConfig:
+    return TPruneConfig(
+        d_model=template.shapes["d_model"], **{f"{stack}_shapes": template.shapes[stack] for stack in lines.STACKS}
+    )
