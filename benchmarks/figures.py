@@ -16,7 +16,7 @@ SYMBOLS = {"phone": "star", "sbc": "diamond", "host-x86": "circle"}
 def plane_figure(plane: Plane) -> go.Figure:
     """Speedup against BLEU: one trace a series, its front as a line, the paper's range behind."""
     below = 30 * len(plane.series)  # the legend, one line a series
-    figure = _figure(560 + below)
+    figure = styled(560 + below)
     if plane.dense_bleu is not None:
         low, high = (plane.dense_bleu * (1 - percent / 100) for percent in reversed(PAPER_LOSS_PERCENT))
         figure.add_shape(
@@ -86,7 +86,7 @@ def plane_figure(plane: Plane) -> go.Figure:
 
 def heat_figure(heat: Heat) -> go.Figure:
     """Share of sparse lines by layer and projection, rows and columns side by side."""
-    figure = _figure(
+    figure = styled(
         230 + 34 * len(heat.layers),
         make_subplots(cols=2, shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=("rows", "columns")),
     )
@@ -122,7 +122,7 @@ def heat_figure(heat: Heat) -> go.Figure:
 def sensitivity_figure(curves: Mapping[str, Sequence[Curve]]) -> go.Figure:
     """Rise of the validation loss over the share masked, one panel for each kind of unit."""
     colors = component_colors(curve.component for kind in curves.values() for curve in kind)
-    figure = _figure(
+    figure = styled(
         max(460, 150 + 30 * len(colors)),
         make_subplots(cols=len(curves), horizontal_spacing=0.06, subplot_titles=[f"unit: {kind}" for kind in curves]),
     )
@@ -153,7 +153,7 @@ def widths_figure(widths: Mapping[str, Sequence[Panel]]) -> go.Figure:
     """Kept widths over the layers inside the dense outline; a button for each plan."""
     panels = next(iter(widths.values()))
     titles = {(panel.line, panel.place): panel.title for panel in panels}
-    figure = _figure(
+    figure = styled(
         680,
         make_subplots(
             rows=3,
@@ -226,7 +226,7 @@ def widths_figure(widths: Mapping[str, Sequence[Panel]]) -> go.Figure:
 
 def breakdown_figure(bars: Sequence[Bar]) -> go.Figure:
     """Median time of a sentence by stage, one bar for each measured model."""
-    figure = _figure(140 + 34 * len(bars))
+    figure = styled(140 + 34 * len(bars))
     for index, stage in enumerate(dict.fromkeys(stage for bar in bars for stage in bar.stages_ms)):
         figure.add_trace(
             go.Bar(
@@ -247,7 +247,7 @@ def breakdown_figure(bars: Sequence[Bar]) -> go.Figure:
 
 def training_figure(training: Mapping[str, Sequence[tuple[int, float]]]) -> go.Figure:
     """Loss over training steps, one line for each run."""
-    figure = _figure(420)
+    figure = styled(420)
     for index, (name, points) in enumerate(training.items()):
         figure.add_trace(
             go.Scatter(
@@ -263,7 +263,8 @@ def training_figure(training: Mapping[str, Sequence[tuple[int, float]]]) -> go.F
     return figure.update_yaxes(title="loss (nats per token)")
 
 
-def _figure(height: int, figure: go.Figure | None = None) -> go.Figure:
+def styled(height: int, figure: go.Figure | None = None) -> go.Figure:
+    """A figure in the report's colors, fonts and margins."""
     axis = {"gridcolor": GRID, "zerolinecolor": GRID, "linecolor": GRID, "automargin": True, "title": {"standoff": 12}}
     figure = go.Figure() if figure is None else figure
     figure.update_xaxes(**axis)

@@ -7,6 +7,7 @@ down, so that a killed filling goes on.
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -101,7 +102,7 @@ class LocalMeter:
             path.parent.mkdir(parents=True, exist_ok=True)
         if not model.exists():
             with artifact.create(model, "model", config={"random": name}) as partial:
-                checkpoint.save(random_model(config), partial)
+                checkpoint.save(random_model(deepcopy(config)), partial)  # saving writes into the configuration
         if not bundle.exists():
             few = Export(parity_sentences=1)
             export(model, bundle, self.settings.engine, few, precision=self.settings.precision)

@@ -4,7 +4,22 @@ import re
 from collections.abc import Iterable
 
 INK, QUIET, GRID, PAPER = "#1f2933", "#7b8794", "#e4e7eb", "#ffffff"
-SERIES = ("#0b6bcb", "#d9480f", "#2b8a3e", "#9c36b5", "#e08e0b", "#0c8599", "#c2255c", "#5c7cfa", "#66a80f", "#795548")
+SERIES = (
+    "#0b6bcb",
+    "#d9480f",
+    "#2b8a3e",
+    "#9c36b5",
+    "#e08e0b",
+    "#0c8599",
+    "#c2255c",
+    "#5c7cfa",
+    "#66a80f",
+    "#795548",
+    "#343a40",
+    "#f783ac",
+    "#15aabf",
+    "#868e96",
+)
 """Colors of series, in order; told apart by the color-blind up to the sixth."""
 HEAT = ("#ffffff", "#cfe3f7", "#7fb2e5", "#2f7dc4", "#0b3d6b")
 """Colors from nothing sparse to everything sparse."""

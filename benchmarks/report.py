@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from tprune.benchmarks import anatomy, figures, pictures
+from tprune.benchmarks import anatomy, figures, pictures, ranking_figures
+from tprune.benchmarks.ranking import place, ranking_tables, rankings
 from tprune.benchmarks.record import Row
 from tprune.benchmarks.result_table import Table, best_loss, measured_table, plan_table, result_tables, sentence
 from tprune.benchmarks.standings import LIMITS_PERCENT, bars, headlines, machine, planes, setting
@@ -113,6 +114,17 @@ def _results(rows: Sequence[Row]) -> Iterator[Section]:
             "rounds; BLEU loss relative to the dense model, in parentheses the bound it stays below with "
             "95 % confidence. – means not measured.",
             tables=tuple(result_tables(rows)),
+        )
+    for ranking in rankings(rows):
+        name = _file_stem("-".join(("ablation", *ranking.where[:3])))
+        yield Section(
+            name,
+            f"Criteria: {ranking.title}",
+            "One color a criterion; a line joins its shapes. Means over the seeds, bars from the least to the "
+            "greatest. The tables rank the criteria on each shape by the loss of BLEU.",
+            ranking_figures.curves_figure(ranking) if ranking.curves else None,
+            {name: ranking_figures.curves_picture(ranking)} if ranking.curves else None,
+            tuple(ranking_tables(row for row in rows if place(row) == ranking.where)),
         )
     if stages := bars(rows):
         yield Section(

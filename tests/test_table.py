@@ -39,7 +39,7 @@ def weights(shapes: Any) -> int:
         model = TPruneForConditionalGeneration(shapes)
     parts = [parameter for name, parameter in model.named_parameters() if "norm" not in name]
     counted = sum(part.numel() for part in parts if part.dim() > 1)
-    return counted - int(shapes.max_positions * shapes.d_model)
+    return int(counted - shapes.max_positions * shapes.d_model)
 
 
 def test_a_table_leads_to_the_speedup(

@@ -50,8 +50,11 @@ def report(
     json: Annotated[bool, typer.Option("--json", help="Print the rows.")] = False,
     readme: Annotated[bool, typer.Option("--readme", help="Print README's tables.")] = False,
     into: Annotated[Path | None, typer.Option(help="With --readme: write them between this file's markers.")] = None,
+    page: Annotated[
+        Path | None, typer.Option(help="Draw the rows: write the report's page and pictures there.")
+    ] = None,
 ) -> None:
-    """Print the rows of a run or of result files, or README's tables."""
+    """Print the rows of a run or of result files, or README's tables, or draw them."""
     from tprune.benchmarks import record
     from tprune.benchmarks.readme import readme_tables, update_readme
 
@@ -60,6 +63,10 @@ def report(
         import json as writer
 
         typer.echo(writer.dumps([row.model_dump(mode="json", by_alias=True) for row in record.read_all(folder)]))
+    elif page is not None:
+        from tprune.benchmarks.report import write_report
+
+        verbs.done(write_report(page, record.read_all(folder)))
     elif readme and into is not None:
         update_readme(into, folder)
         verbs.done(into)

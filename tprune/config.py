@@ -353,6 +353,8 @@ def problems(error: ValidationError) -> list[str]:
         key = ".".join(str(part) for part in entry["loc"])
         if entry["type"] == "extra_forbidden":
             found.append(f"unknown key {key}")
+        elif entry["type"] == "value_error" and isinstance(entry["input"], dict):  # of what belongs together
+            found.append(f"{key}: {entry['ctx']['error']}" if key else str(entry["ctx"]["error"]))
         else:
             found.append(f"{key}: {entry['msg'][:1].lower()}{entry['msg'][1:]} (got {entry['input']!r})")
     return found

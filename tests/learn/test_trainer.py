@@ -114,8 +114,12 @@ def test_the_penalty_grows_from_nothing_while_it_ramps(tmp_path: Path, ramp: flo
     seen: list[float] = []
     settings = learn(steps=8, warmup=0, learning_rate=0.02, schedule="constant", checkpoint_every=100)
     run(tmp_path, settings, shrink=seen.append, ramp=ramp)
-    expected = {0.0: [1] * 8, 0.5: [0, 1 / 4, 2 / 4, 3 / 4, 1, 1, 1, 1], 1.0: [step / 8 for step in range(8)]}[ramp]
-    assert seen == pytest.approx([0.02 * share for share in expected], abs=1e-12)
+    shares: dict[float, list[float]] = {
+        0.0: [1.0] * 8,
+        0.5: [0, 1 / 4, 2 / 4, 3 / 4, 1, 1, 1, 1],
+        1.0: [step / 8 for step in range(8)],
+    }
+    assert seen == pytest.approx([0.02 * share for share in shares[ramp]], abs=1e-12)
 
 
 def test_rewound_learning_rates_are_the_end_of_the_whole_schedule(tmp_path: Path) -> None:

@@ -207,7 +207,7 @@ def test_findings_are_carried_over_a_cut_under_the_new_names() -> None:
         )
     )
     value = iter(range(10_000))
-    table = {
+    table: dict[str, Any] = {
         "components": bssl.sparse_lines(model, 0.1),
         "dense": {"loss": 0.0, "bleu": None},
         "sensitivity": bssl.sensitivity(model, [0.5], lambda _: {"loss": float(next(value)), "bleu": None}),

@@ -1,0 +1,147 @@
+"""An ablation as data: which criteria and recipes are compared, on which shapes, with which seeds.
+
+Run as `python -m tprune.benchmarks.suite SUITE OUT [--run RUN] [--set section.key=value]`; it goes on where it was
+stopped, row by row, and `tprune report OUT` prints the rows. `--run` takes corpus, dense model and analysis of a run.
+
+Criteria that keep the same widths take the same time, so the rule is: one shape for each speedup, and every criterion
+chooses which units of that shape to keep. A row with `widths = "own"` brings its own planner and budget instead, and
+one with `widths = "dense"` is trained like the others without a cut.
+"""
+
+import argparse
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from tprune.config import Section, Target, problems
+from tprune.errors import InputError
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+
+
+class Shape(Section):
+    """What models of one speedup look like: planned once, from the dense model."""
+
+    name: Name
+    target: Target
+
+
+class Entry(Section):
+    """One criterion or recipe, compared on some or all shapes."""
+
+    name: Name
+    shapes: tuple[Name, ...] = ()
+    """Empty: all."""
+    widths: Literal["same", "own", "dense"] = "same"
+    """The shape's; those that its own planner chooses; or all that the dense model has."""
+    fresh: bool = False
+    """Start from new weights: the same shape from scratch."""
+    target: dict[str, Any] = Field({})
+    """What differs from the shape's target, such as the score."""
+    set: tuple[str, ...] = ()
+    """What differs from the suite's recipe, as section.key=value."""
+    seeds: tuple[int, ...] = ()
+    """In place of the suite's."""
+
+
+class Suite(Section):
+    """Everything that is compared."""
+
+    name: Name
+    recipe: str
+    """A recipe's name or file: text, dense model, analysis, SHS, recovery, and how rows are measured."""
+    set: tuple[str, ...] = ()
+    """What differs from the recipe in every row, as section.key=value."""
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (1,)
+    """Of SHS training, of random scores, and of recovery; the dense model is one."""
+    shapes: Annotated[tuple[Shape, ...], Field(min_length=1)]
+    rows: Annotated[tuple[Entry, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        known = [shape.name for shape in self.shapes]
+        wrong = [f"no shape is called {name}" for row in self.rows for name in row.shapes if name not in known]
+        for what, names in (("shapes", known), ("rows", [row.name for row in self.rows])):
+            wrong += [
+                f"two {what} are called {name}" for name in sorted({name for name in names if names.count(name) > 1})
+            ]
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return self
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model to be made and measured."""
+
+    entry: Entry
+    shape: str
+    seed: int
+    target: Target
+
+    @property
+    def label(self) -> str:
+        """What tells it from the others."""
+        return f"{self.target.name}.{self.seed}"
+
+
+def load(path: Path) -> Suite:
+    """Read a suite.
+
+    Raises:
+        InputError: No such file, not TOML, or values that do not fit; all of them at once.
+    """
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError("no such suite", where=path, fix="give the path of a .toml file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError("not valid TOML", where=path, got=str(error), fix="correct the suite") from None
+    for shape in tree.get("shapes", ()):
+        if isinstance(shape, dict) and isinstance(shape.get("target"), dict):
+            shape["target"].setdefault("name", shape.get("name"))
+    try:
+        suite = Suite.model_validate(tree)
+        list(jobs(suite))
+    except ValidationError as error:
+        raise InputError(
+            "the suite does not fit",
+            where=path,
+            problems=problems(error),
+            fix="correct these keys; benchmarks/suite.py lists all of them",
+        ) from None
+    return suite
+
+
+def jobs(suite: Suite) -> Iterator[Job]:
+    """Every row of the suite: seed by seed, so that the first results cover all criteria."""
+    shapes = {shape.name: shape for shape in suite.shapes}
+    for place in range(max(len(row.seeds or suite.seeds) for row in suite.rows)):
+        for row in suite.rows:
+            seeds = row.seeds or suite.seeds
+            for name in (row.shapes or tuple(shapes)) if place < len(seeds) else ():
+                wanted = {**shapes[name].target.model_dump(), **row.target, "name": f"{name}.{row.name}"}
+                yield Job(row, name, seeds[place], Target.model_validate(wanted))
+
+
+def _main() -> None:
+    from tprune import ablation
+    from tprune.progress import tell
+
+    parser = argparse.ArgumentParser(prog="python -m tprune.benchmarks.suite", description=__doc__)
+    parser.add_argument("suite", type=Path, help="a .toml file, such as benchmarks/suite.toml")
+    parser.add_argument("out", type=Path, help="directory of the runs and of results.json")
+    parser.add_argument("--run", type=Path, help="take corpus, dense model and analysis from this run")
+    parser.add_argument("--set", action="append", default=[], metavar="section.key=value", help="for every row")
+    given = parser.parse_args()
+    suite = load(given.suite)
+    suite = suite.model_copy(update={"set": (*suite.set, *given.set)})
+    print(ablation.run(suite, given.out, tell, given.run))
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,231 @@
+"""Suites: what they refuse, what they hold, and a small one from end to end, killed in the middle."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.artifacts import error_of
+from tests.command import mini_recipe, tprune
+from tests.conftest import ROOT
+from tprune import ablation, artifact, settings
+from tprune.benchmarks import record, suite
+from tprune.benchmarks.record import Row
+from tprune.benchmarks.suite import Suite
+from tprune.errors import InputError
+from tprune.model import checkpoint
+from tprune.sparsity import plan
+from tprune.sparsity.scores import SCORES
+
+SMALL = """
+name = "mini-suite"
+recipe = "{recipe}"
+set = [
+  "distill.beam=2", "between.steps=2", "between.batch_tokens=256", "shs.learn.steps=2", "recover.steps=2",
+  "export.precisions=['fp32']",
+]
+seeds = [1, 2]
+
+[[shapes]]
+name = "small"
+target = {{ planner = "uniform", keep = 0.9, grid = 4, score = "magnitude" }}
+
+[[rows]]
+name = "magnitude"
+seeds = [1]
+
+[[rows]]
+name = "random"
+target = {{ score = "random" }}
+
+[[rows]]
+name = "shs-in-rounds"
+target = {{ score = "shs", rounds = 2 }}
+set = ["distill.on=true"]
+seeds = [1]
+
+[[rows]]
+name = "scratch"
+fresh = true
+seeds = [1]
+
+[[rows]]
+name = "dense-distilled"
+widths = "dense"
+set = ["distill.on=true"]
+seeds = [1]
+
+[[rows]]
+name = "own"
+widths = "own"
+target = {{ score = "shs", planner = "global" }}
+seeds = [1]
+"""
+LABELS = {
+    "small.magnitude.1", "small.random.1", "small.random.2", "small.shs-in-rounds.1", "small.scratch.1",
+    "small.dense-distilled.1", "small.own.1",
+}  # fmt: skip
+
+
+class PowerError(Exception):
+    """The power goes off."""
+
+
+def write(folder: Path, text: str = SMALL) -> Path:
+    path = folder / "suite.toml"
+    path.write_text(text.format(recipe=mini_recipe(folder)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A run that was killed after three rows' training, and the lines that the second call told."""
+    folder = tmp_path_factory.mktemp("suite")
+    given = suite.load(write(folder))
+    told: list[str] = []
+
+    def off(line: str) -> None:
+        told.append(line)
+        if line.startswith("recover") and sum(each.startswith("recover") for each in told) == 3:
+            raise PowerError
+
+    with pytest.raises(PowerError):
+        ablation.run(given, folder / "out", off)
+    again: list[str] = []
+    ablation.run(given, folder / "out", again.append)
+    return folder / "out", again
+
+
+def rows(out: Path) -> dict[tuple[str | None, int | None], Row]:
+    return {(row.criterion, row.seed): row for row in record.read(out / ablation.RESULTS) if row.engine != "pytorch"}
+
+
+def test_every_row_is_measured_and_says_what_it_is(made: tuple[Path, list[str]]) -> None:
+    found = rows(made[0])
+    dense = [row for row in found.values() if row.dense]
+    assert len(dense) == 1
+    assert {f"{row.shape}.{row.criterion}.{row.seed}" for row in found.values() if not row.dense} == LABELS
+    for row in found.values():
+        assert row.latency_ms is not None
+        assert row.latency_ms.samples
+        assert row.bleu is not None
+        if not row.dense:
+            assert row.model == f"{row.shape}.{row.criterion}"
+            assert row.speedup is not None
+            said: Any = row.model_extra
+            assert said["valid_bleu"] >= 0
+            assert row.pruned == (row.criterion != "dense-distilled")
+
+
+def test_the_same_shape_for_all_but_those_with_their_own(made: tuple[Path, list[str]]) -> None:
+    out = made[0]
+    models = {label: checkpoint.load(out / "rows" / label / "recovered").config for label in LABELS}
+    wanted = plan.pruned_shapes(checkpoint.load(out / "shared" / "dense").config, plan.read(out / "shapes" / "small"))
+    for label, config in models.items():
+        shapes = {"encoder": config.encoder_shapes, "decoder": config.decoder_shapes}
+        assert (shapes == wanted) == (label not in {"small.own.1", "small.dense-distilled.1"}), label
+    plans = {seed: plan.read(out / "rows" / f"small.random.{seed}" / "plans" / "small.random") for seed in (1, 2)}
+    assert plans[1].keep != plans[2].keep
+
+
+def test_new_weights_have_nothing_of_the_old_ones(made: tuple[Path, list[str]]) -> None:
+    folder = made[0] / "rows" / "small.scratch.1"
+    old, new = (checkpoint.load(folder / name) for name in ("pruned/small.scratch", "fresh"))
+    assert old.config.decoder_shapes == new.config.decoder_shapes
+    assert not (old.get_parameter("embed.weight") == new.get_parameter("embed.weight")).any()
+
+
+def test_what_rows_share_is_made_once(made: tuple[Path, list[str]]) -> None:
+    shared = made[0] / "shared"
+    assert len([path for path in shared.glob("distilled-*") if path.is_dir()]) == 1
+    sparse = [path for path in shared.glob("shs-*") if (path / artifact.MANIFEST).exists()]
+    assert len(sparse) == 1  # both SHS rows have seed 1
+    bundles = [path.parent for path in (shared / "bundles").rglob(artifact.MANIFEST)]
+    assert {path.name for path in bundles} == {"dense"}
+
+
+def test_a_killed_suite_goes_on_and_a_finished_one_makes_nothing(made: tuple[Path, list[str]]) -> None:
+    out, again = made
+    assert any("up to date" in line and "/shared/dense)" in line for line in again)
+    assert any("up to date" in line and "small.magnitude.1/recovered)" in line for line in again)
+    told: list[str] = []
+    before = (out / ablation.RESULTS).read_bytes()
+    ablation.run(suite.load(write(out.parent)), out, told.append)
+    assert [line for line in told if "up to date" not in line] == []
+    assert (out / ablation.RESULTS).read_bytes() == before
+
+
+def test_the_curves_are_drawn_and_the_ranking_printed(
+    made: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    pictures = [path.name for path in (made[0] / "report").glob("ablation-*.png")]
+    assert len(pictures) == 1  # of one engine, precision and thread count
+    assert tprune(monkeypatch, "report", made[0]) == 0
+    printed = capsys.readouterr().out
+    assert "| shs-in-rounds | 1 |" in printed
+    assert "| random | 2 |" in printed
+    assert tprune(monkeypatch, "report", made[0], "--page", tmp_path / "page") == 0
+    assert (tmp_path / "page" / "index.html").is_file()
+
+
+def test_a_failing_row_does_not_hinder_the_others(tmp_path: Path, made: tuple[Path, list[str]]) -> None:
+    text = SMALL.replace('target = {{ score = "random" }}', 'widths = "own"\ntarget = {{ keep = 0.01 }}')
+    told: list[str] = []
+    out = tmp_path / "out"
+    shutil.copytree(made[0], out)
+    given = suite.load(write(made[0].parent, text))
+    with pytest.raises(InputError, match=r"rows of the suite failed · small.random.1: .*the budget cannot be met"):
+        ablation.run(given, out, told.append)
+    assert {row.criterion for row in record.read(out / ablation.RESULTS)} == {
+        None, "magnitude", "shs-in-rounds", "scratch", "dense-distilled", "own"}  # fmt: skip
+
+
+def test_a_base_run_is_taken_as_it_is(made: tuple[Path, list[str]], tmp_path: Path) -> None:
+    head = SMALL.partition("[[rows]]")[0].replace("seeds = [1, 2]", "seeds = [1]")
+    text = head + '[[rows]]\nname = "magnitude"\n'
+    ablation.run(suite.load(write(tmp_path, text)), tmp_path / "out", lambda _: None, made[0] / "shared")
+    assert not (tmp_path / "out" / "shared" / "dense").exists()
+    identities = [
+        artifact.read(out / "rows/small.magnitude.1/recovered").identity for out in (made[0], tmp_path / "out")
+    ]
+    assert identities[0] == identities[1]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ('name = "random"', 'name = "magnitude"', "two rows are called magnitude"),
+        ("fresh = true", 'shapes = ["huge"]', "no shape is called huge"),
+        ("keep = 0.9", "keep = 9", "keep"),
+        ("fresh = true", "target = {{ score = 7 }}", "score"),
+        ("fresh = true", "stale = true", "unknown key rows.3.stale"),
+    ],
+)
+def test_a_suite_that_does_not_fit(tmp_path: Path, old: str, new: str, problem: str) -> None:
+    said = error_of(suite.load, write(tmp_path, SMALL.replace(old, new, 1)))
+    assert "the suite does not fit" in said
+    assert problem in said
+
+
+def test_a_row_may_not_change_what_all_share(tmp_path: Path) -> None:
+    given = suite.load(write(tmp_path, SMALL.replace('set = ["distill.on=true"]', 'set = ["learn.steps=3"]', 1)))
+    assert "row shs-in-rounds: a row changes what all rows share · got learn" in error_of(
+        ablation.run, given, tmp_path / "out", lambda _: None
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_such_suite(tmp_path: Path) -> None:
+    assert "no such suite" in error_of(suite.load, tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_text("name = ")
+    assert "not valid TOML" in error_of(suite.load, tmp_path / "bad.toml")
+
+
+def test_the_shipped_suite_compares_every_criterion() -> None:
+    shipped: Suite = suite.load(ROOT / "benchmarks" / "suite.toml")
+    same = [job for job in suite.jobs(shipped) if job.entry.widths == "same" and not job.entry.fresh]
+    assert {job.target.score for job in same} >= set(SCORES)
+    assert {job.shape for job in same} == {shape.name for shape in shipped.shapes}
+    for job in suite.jobs(shipped):
+        settings.load(shipped.recipe, [*shipped.set, *job.entry.set])

@@ -1,0 +1,199 @@
+"""Runs an ablation: what rows share is made once, each row is made and measured by itself, and all of it resumes.
+
+OUT/shared      corpus, dense model and analysis, SHS models, distilled text
+OUT/shapes      the plan of every shape
+OUT/rows/ROW    plans, models, bundles and results of one row and seed
+OUT/results.json, OUT/report
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tprune import artifact, delivery, pipeline, recovery, rounds, settings, stages, trim
+from tprune.artifact import Artifact
+from tprune.benchmarks import record
+from tprune.benchmarks.record import DENSE, Row
+from tprune.benchmarks.report import write_report
+from tprune.benchmarks.suite import Job, Suite, jobs
+from tprune.config import Config
+from tprune.errors import InputError, TpruneError
+from tprune.stages import Stage
+
+Tell = Callable[[str], None]
+RESULTS = "results.json"
+SHARED = ("start", "languages", "text", "model", "learn", "analyze")
+"""Settings of what all rows share."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """What all rows are made from."""
+
+    text: Artifact
+    dense: Artifact
+    analysis: Artifact
+
+
+def run(suite: Suite, out: Path, tell: Tell, base_run: Path | None = None) -> Path:
+    """Make and measure every row of a suite.
+
+    A row that fails is told, and the others go on.
+
+    Args:
+        suite: What to compare.
+        out: The directory of everything; made when absent.
+        tell: Gets one line for every stage.
+        base_run: Take corpus, dense model and analysis from this run instead of making them.
+
+    Returns:
+        Path of the file with all rows.
+
+    Raises:
+        InputError: Settings of a row do not fit, or change what all rows share.
+        TpruneError: A row failed; after the others are done.
+    """
+    config = settings.load(suite.recipe, suite.set)
+    own = {job.label: _config_of(suite, job, config) for job in jobs(suite)}
+    out.mkdir(parents=True, exist_ok=True)
+    base = _base(config, out / "shared", tell, base_run)
+    shapes = {
+        shape.name: pipeline.settle(
+            stages.plan(
+                out / "shapes" / shape.name, base.dense, base.analysis, base.text, shape.target, config.learn.seed
+            ),
+            tell,
+        )
+        for shape in suite.shapes
+    }
+    rows: list[Row] = []
+    failed: list[str] = []
+    for job in jobs(suite):
+        try:
+            rows += _row(suite, job, own[job.label], base, shapes[job.shape], out, tell)
+        except TpruneError as error:
+            tell(f"row {job.label} failed: {error}")
+            failed.append(f"{job.label}: {error}")
+        record.write(out / RESULTS, gathered(rows))  # after every row: what is there can be looked at
+    if rows:
+        write_report(out / "report", gathered(rows), title=f"tprune: {suite.name}")
+    if failed:
+        raise InputError(
+            "rows of the suite failed", problems=failed, fix="correct them and run it again: the others stay"
+        )
+    return out / RESULTS
+
+
+def gathered(rows: Iterable[Row]) -> list[Row]:
+    """All rows, but the dense model's of every setting only once: each row's speedup is against its own run's."""
+    seen: set[tuple[object, ...]] = set()
+    found = []
+    for row in rows:
+        key = (row.engine, row.precision, row.threads, row.decode)
+        if row.dense and key in seen:
+            continue
+        if row.dense:
+            seen.add(key)
+        found.append(row)
+    return found
+
+
+def _base(config: Config, folder: Path, tell: Tell, base_run: Path | None) -> Base:
+    if base_run is None:
+        pipeline.run(config, folder, tell, "analysis")
+    where = base_run or folder
+    kinds = {"corpus": "corpus", "dense": "model", "analysis": "analysis"}
+    return Base(*(artifact.read(where / name, kind) for name, kind in kinds.items()))
+
+
+def _config_of(suite: Suite, job: Job, base: Config) -> Config:
+    seeds = [f"{section}={job.seed}" for section in ("shs.learn.seed", "between.seed", "recover.seed")]
+    config = settings.load(suite.recipe, [*suite.set, *seeds, *job.entry.set])
+    changed = [name for name in SHARED if getattr(config, name) != getattr(base, name)]
+    if changed:
+        raise InputError(
+            "a row changes what all rows share",
+            where=f"row {job.entry.name}",
+            got=", ".join(changed),
+            fix="put it into the suite's own `set`, or into a suite of its own",
+        )
+    return config
+
+
+def _row(suite: Suite, job: Job, config: Config, base: Base, shape: Artifact, out: Path, tell: Tell) -> list[Row]:
+    def settle(stage: Stage) -> Artifact:
+        return pipeline.settle(stage, tell)
+
+    folder, shared = out / "rows" / job.label, out / "shared"
+    lessons = base.text
+    if config.distill.on:
+        lessons = settle(
+            _once(shared / "distilled", lambda path: recovery.distill(path, base.dense, base.text, config.distill))
+        )
+    model = _cut(job, config, base, lessons, shape, folder, shared, settle)
+    if job.entry.fresh:
+        model = settle(recovery.fresh(folder / "fresh", model, job.seed))
+    recovered = settle(
+        recovery.recover(folder / "recovered", model, base.dense, lessons, config.recovery, folder / "logs")
+    )
+    checked = settle(recovery.validate(folder / "validation", recovered, base.text))
+    entries = {
+        **pipeline.bundles(config, shared, {DENSE: base.dense}, base.text, tell),
+        **pipeline.bundles(config, folder, {job.target.name: recovered}, base.text, tell),
+    }
+    timed = {key: made for key, made in entries.items() if key[0] in config.bench.engines}
+    results = settle(delivery.bench(folder / "results", suite.name, timed, base.text, config.bench))
+    said = {
+        "criterion": job.entry.name,
+        "shape": job.shape,
+        "seed": job.seed,
+        "widths": job.entry.widths,
+        "settings": list(job.entry.set),
+        "valid_bleu": artifact.read_json(checked.path / recovery.VALIDATION)["bleu"],
+    }
+    return [
+        row if row.dense else Row.model_validate({**row.model_dump(mode="json", by_alias=True), **said})
+        for row in record.read_all(results.path)
+    ]
+
+
+def _cut(
+    job: Job,
+    config: Config,
+    base: Base,
+    lessons: Artifact,
+    shape: Artifact,
+    folder: Path,
+    shared: Path,
+    settle: Callable[[Stage], Artifact],
+) -> Artifact:
+    """The smaller model before recovery."""
+    if job.entry.widths == "dense":
+        return base.dense
+    if trim.trims(job.target):
+        raise InputError(
+            "rows are compared on one model",
+            where=f"target {job.target.name}",
+            got="a vocabulary or residual stream of its own",
+            fix="leave hidden and vocabulary out of the suite's targets",
+        )
+    sparse = None
+    if rounds.reads_sparse(job.target):
+        sparse = settle(
+            _once(
+                shared / "shs",
+                lambda path: stages.shs(path, base.dense, base.analysis, base.text, config.shs, _logs(path)),
+            )
+        )
+    given = rounds.Inputs(base.dense, sparse, base.analysis, base.text, lessons)
+    template = shape if job.entry.widths == "same" else None
+    return rounds.cut(config, job.target, given, folder, settle, seed=job.seed, template=template).model
+
+
+def _once(path: Path, describe: Callable[[Path], Stage]) -> Stage:
+    """A stage that rows with the same settings share: its directory is named by what it is made from."""
+    return describe(path.with_name(f"{path.name}-{describe(path).fingerprint[:12]}"))
+
+
+def _logs(path: Path) -> Path:
+    return path.with_name(path.name + ".logs")
