@@ -4,7 +4,7 @@ Latency is that of one sentence at a time, dense and pruned in turn in one proce
 on what each engine itself put out for the whole test set.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
@@ -26,6 +26,7 @@ from tprune.model.engine import Engine
 from tprune.model.search import Search
 from tprune.model.torch_engine import TorchEngine
 from tprune.provenance import made_by
+from tprune.text import plain_tokenizer
 from tprune.text.corpus import Corpus
 
 Tell = Callable[[str], None]
@@ -97,19 +98,20 @@ def _greedy_rows(
     tell: Tell,
 ) -> Iterator[Row]:
     outputs: dict[Variant, Output] = {}
-    timed = quality.spread(corpus, settings.sentences)
+    words = {variant: plain_tokenizer.load(entry.path) for variant, entry in made.items()}
+    timed = {variant: quality.spread(corpus, settings.sentences, own) for variant, own in words.items()}
     for threads in settings.threads:
         opened = {variant: open_entry(engine, entry, threads) for variant, entry in made.items()}
         for variant, (runs, search) in opened.items():
             if variant not in outputs:
                 tell(f"BLEU of {' '.join(variant)} on {engine}")
                 outputs[variant] = quality.translate_tests(
-                    runs, corpus, search, language, batch_size=_batch_size(made[variant])
+                    runs, corpus, search, language, words=words[variant], batch_size=_batch_size(made[variant])
                 )
         tell(f"latency on {engine}, threads: {threads}")
         samples = latency.time_in_turn(
-            {variant: one_by_one(runs, search) for variant, (runs, search) in opened.items()},
-            timed,
+            {variant: _by_index(one_by_one(*entry), timed[variant]) for variant, entry in opened.items()},
+            range(min(map(len, timed.values()))),
             rounds=settings.rounds,
             seconds=settings.seconds,
             most_rounds=settings.most_rounds,
@@ -139,7 +141,9 @@ def _beam_rows(
     for variant, entry in made.items():
         tell(f"BLEU of {' '.join(variant)} with beam {settings.beam}")
         runs, search = open_entry(PYTORCH, entry, max(settings.threads))
-        outputs[variant] = quality.translate_tests(runs, corpus, replace(search, beams=settings.beam), language)
+        outputs[variant] = quality.translate_tests(
+            runs, corpus, replace(search, beams=settings.beam), language, words=plain_tokenizer.load(entry.path)
+        )
     for variant, entry in made.items():
         yield Row(
             **shared,
@@ -157,6 +161,11 @@ def open_entry(engine: str, entry: Artifact, threads: int) -> tuple[Engine, Sear
         model = checkpoint.load(entry.path)
         return TorchEngine(model), Search.of(model)
     return runtime.open_bundle(entry.path, threads), Search(**description.read(entry.path).search)
+
+
+def _by_index(translate: Callable[[list[int]], list[int]], sentences: Sequence[list[int]]) -> Callable[[int], Any]:
+    """Each model has the timed sentences in its own ids."""
+    return lambda index: translate(sentences[index])
 
 
 def _baseline(variants: Collection[Variant]) -> Variant:

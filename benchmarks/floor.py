@@ -69,7 +69,7 @@ def work(model: TPruneForConditionalGeneration) -> Work:
         sum(parameter.numel() for parameter in stack.parameters() if parameter.dim() == 2)
         for stack in (model.encoder, model.decoder)
     )
-    output = model.config.d_model * (model.config.target_vocab_size or model.config.vocab_size)
+    output = model.config.d_model * model.config.output_size
     return Work(encoder + cross, decoder - cross + output)
 
 

@@ -15,6 +15,7 @@ from tprune.model.decode import translate
 from tprune.model.engine import Engine
 from tprune.model.search import Search
 from tprune.text.corpus import Corpus
+from tprune.text.plain_tokenizer import SentenceTokenizer
 
 POOLED = "pooled"
 BATCH_SIZE = 32
@@ -56,8 +57,10 @@ def dataset_name(text: Artifact) -> str:
     return Path(named).name if named else str(said["kind"])
 
 
-def sources(corpus: Corpus) -> list[list[int]]:
-    """Source ids of all test splits, in their order."""
+def sources(corpus: Corpus, words: SentenceTokenizer | None = None) -> list[list[int]]:
+    """Source ids of all test splits, in their order: the corpus's, or those of a model's own tokenizer."""
+    if words is not None:
+        return words.encode([line for name in test_splits(corpus) for line in corpus.raw(name)[0]])
     found = []
     for name in test_splits(corpus):
         pairs = corpus.split(name)
@@ -65,9 +68,9 @@ def sources(corpus: Corpus) -> list[list[int]]:
     return found
 
 
-def spread(corpus: Corpus, count: int) -> list[list[int]]:
-    """Source ids of `count` test sentences, evenly spread over the test set."""
-    ids = sources(corpus)
+def spread(corpus: Corpus, count: int, words: SentenceTokenizer | None = None) -> list[list[int]]:
+    """Source ids of `count` test sentences, evenly spread over the test set; see `sources`."""
+    ids = sources(corpus, words)
     return [ids[index] for index in np.linspace(0, len(ids) - 1, min(count, len(ids))).round().astype(int)]
 
 
@@ -82,6 +85,7 @@ def translate_tests(
     search: Search,
     language: str,
     *,
+    words: SentenceTokenizer | None = None,
     batch_size: int = BATCH_SIZE,
     progress: Callable[[int], None] | None = None,
 ) -> Output:
@@ -92,21 +96,25 @@ def translate_tests(
         corpus: Its test splits are translated.
         search: Greedy or beam.
         language: Target language, for sacreBLEU's tokenizer.
+        words: The model's own tokenizer; None: the corpus's.
         batch_size: Sentences per batch.
         progress: Told the number of newly finished sentences.
     """
-    return scored(translate(engine, sources(corpus), search, batch_size, progress), corpus, language)
+    return scored(translate(engine, sources(corpus, words), search, batch_size, progress), corpus, language, words)
 
 
-def scored(ids: Sequence[Sequence[int]], corpus: Corpus, language: str) -> Output:
+def scored(
+    ids: Sequence[Sequence[int]], corpus: Corpus, language: str, words: SentenceTokenizer | None = None
+) -> Output:
     """Score translations of the test splits.
 
     Args:
         ids: Target ids of every sentence of `sources`, in their order.
         corpus: Its test splits were translated.
         language: Target language, for sacreBLEU's tokenizer.
+        words: Whose ids they are; None: the corpus's tokenizer.
     """
-    hypotheses = corpus.tokenizer.decode(ids)
+    hypotheses = (words or corpus.tokenizer).decode(ids)
     by_split, start = {}, 0
     for name in test_splits(corpus):
         lines = corpus.raw(name)[1]

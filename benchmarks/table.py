@@ -139,7 +139,7 @@ def predict(table: LatencyTable, config: TPruneConfig) -> float:
 
 def breakdown(table: LatencyTable, config: TPruneConfig) -> dict[str, float]:
     """Milliseconds by part: `rest`, and every sub-layer that is there, as `decoder.0.ffn`; errors as for `predict`."""
-    parts = {"rest": table.rest(config.d_model, config.target_vocab_size or config.vocab_size)}
+    parts = {"rest": table.rest(config.d_model, config.output_size)}
     for stack, index, name, shape in _sublayers(config):
         parts[f"{stack}.{index}.{name}"] = table.sublayer(config.d_model, stack, name, shape)
     return parts

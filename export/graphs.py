@@ -46,7 +46,7 @@ def output_parts(model: TPruneForConditionalGeneration, candidates: Tensor, rows
     The weight is (D, C), turned once and not at every step, for ONNX Runtime's product with one row reads it fastest
     so; with `rows` it is (1, C, D), as it lies, for XNNPACK's product with one column.
     """
-    table = ((model.target_embed or model.embed) if model.lm_head is None else model.lm_head).weight
+    table = model.output_weight
     weight = F.embedding(candidates[None], table) if rows else table.index_select(0, candidates).T
     bias = _output_bias(model)
     return (weight,) if bias is None else (weight, bias.index_select(0, candidates))
@@ -172,9 +172,8 @@ def prepared(model: TPruneForConditionalGeneration) -> TPruneForConditionalGener
         if layer.self_attn is not None:
             layer.self_attn.pack()
     output = nn.Linear(copied.config.d_model, size_of(copied), bias=copied.output_bias is not None)
-    tied = (copied.target_embed or copied.embed) if copied.lm_head is None else copied.lm_head
     with torch.no_grad():
-        output.weight.copy_(tied.weight)
+        output.weight.copy_(copied.output_weight)
         if copied.output_bias is not None:
             output.bias.copy_(copied.output_bias)
     copied.lm_head, copied.output_bias = output, None
@@ -182,8 +181,8 @@ def prepared(model: TPruneForConditionalGeneration) -> TPruneForConditionalGener
 
 
 def size_of(model: TPruneForConditionalGeneration) -> int:
-    """Number of target tokens N."""
-    return int(model.config.target_vocab_size or model.config.vocab_size)
+    """Number N of tokens that can be produced."""
+    return int(model.config.output_size)
 
 
 def shapes_of(model: TPruneForConditionalGeneration) -> list[Mapping[str, Any]]:

@@ -77,6 +77,7 @@ def cut(lexicon: Lexicon, settings: config.Shortlist) -> Shortlist:
         kept.append(table.indices[begin:end][order[chances[order] >= settings.threshold]])
         lengths.append(len(kept[-1]))
     frequent = np.argsort(-lexicon.frequencies, kind="stable")[: settings.first]
+    frequent = frequent[lexicon.frequencies[frequent] > 0]  # a trimmed output has no rows for what is never said
     return Shortlist(
         np.union1d(frequent, lexicon.special).astype(np.int32),
         np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),

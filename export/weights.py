@@ -1,4 +1,8 @@
-"""One file of weights for all ONNX graphs of a bundle: equal tensors lie in it once, engines map it into memory."""
+"""One file of weights for all ONNX graphs of a bundle, which engines map into memory.
+
+Equal tensors lie in it once, and so do the first rows of another: the output projection of a trimmed vocabulary is the
+beginning of the embedding.
+"""
 
 import hashlib
 from pathlib import Path
@@ -20,6 +24,7 @@ class Weights:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._offsets: dict[str, int] = {}
+        self._whole: list[tuple[int, int]] = []  # offset and length of every tensor in the file
         path.write_bytes(b"")
 
     def take(self, graph_path: Path) -> ModelProto:
@@ -40,9 +45,28 @@ class Weights:
         data = tensor.raw_data
         key = hashlib.sha256(data).hexdigest()
         if key not in self._offsets:
-            with self.path.open("ab") as file:
-                file.write(bytes(-file.tell() % PAGE_BYTES))
-                self._offsets[key] = file.tell()
-                file.write(data)
+            begun = self._beginning_with(data)
+            self._offsets[key] = self._append(data) if begun is None else begun
         external_data_helper.set_external_data(tensor, self.path.name, self._offsets[key], len(data))
         tensor.ClearField("raw_data")
+
+    def _append(self, data: bytes) -> int:
+        with self.path.open("ab") as file:
+            file.write(bytes(-file.tell() % PAGE_BYTES))
+            offset = file.tell()
+            file.write(data)
+        self._whole.append((offset, len(data)))
+        return offset
+
+    def _beginning_with(self, data: bytes) -> int | None:
+        """Offset of a larger tensor whose first bytes are these."""
+        with self.path.open("rb") as file:
+            for offset, length in self._whole:
+                if length > len(data):
+                    for size in (PAGE_BYTES, len(data)):  # most differ in the first page
+                        file.seek(offset)
+                        if file.read(min(size, len(data))) != data[:size]:
+                            break
+                    else:
+                        return offset
+        return None

@@ -13,6 +13,7 @@ from tests.killing import outcome, run_killed
 from tprune import artifact, pipeline, settings
 from tprune.benchmarks import record
 from tprune.model.transformer import TPruneForConditionalGeneration
+from tprune.text.corpus import open_corpus
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +72,47 @@ def test_a_changed_setting_makes_only_what_depends_on_it_again(undisturbed: Path
     subprocess.run(["cp", "-r", undisturbed, tmp_path / "run"], check=True)
     pipeline.run(settings.load(undisturbed.parent / "mini.toml", ["bench.bootstrap=30"]), tmp_path / "run", told.append)
     assert [line.split(":")[0] for line in told if "stale" in line] == ["benchmark", "report"]
+
+
+def test_a_target_with_fewer_tokens_and_a_narrower_stream_goes_all_the_way(undisturbed: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    run = tmp_path / "run"
+    subprocess.run(["cp", "-r", undisturbed, run], check=True)
+    target = 'targets=[{name="few", score="magnitude", keep=0.6, grid=4, vocabulary=1, hidden=0.75}]'
+    pipeline.run(settings.load(undisturbed.parent / "mini.toml", [target]), run, told.append, "results")
+    dense, few = (_model(run / path).config for path in ("dense", "recovered/few"))
+    assert few.d_model == 12
+    assert few.output_vocab_size < few.vocab_size <= dense.vocab_size
+    assert not (run / "trimmed/few/lessons").exists()  # the lessons are the text
+    lessons, text = (open_corpus(run / path) for path in ("trimmed/few/corpus", "corpus"))
+    assert lessons.tokenizer.vocabulary_size == few.vocab_size
+    assert len(lessons.split("train")) == len(text.split("train"))
+    assert _model(run / "trimmed/few/dense").config.output_vocab_size == few.output_vocab_size
+    rows = {row.model: row for row in record.read_all(run / "results")}
+    assert rows["few"].parameters == _model(run / "recovered/few").num_parameters() < rows["dense"].parameters
+    assert rows["few"].latency_ms is not None
+    pipeline.run(settings.load(undisturbed.parent / "mini.toml", [target]), run, told.append, "results")
+    assert all("up to date" in line for line in told[len(told) // 2 :])
+
+
+def test_the_verbs_do_the_same_one_by_one(
+    undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small, text = tmp_path / "small", undisturbed / "corpus"
+    cut = ("--flops", 0.6, "--grid", 4, "--vocabulary", 1, "--hidden", 0.75, "--corpus", text)
+    assert tprune(monkeypatch, "prune", undisturbed / "dense", *cut, "--out", small) == 0
+    kinds = {"": "model", ".plan": "plan", ".trimmed/stream": "model", ".trimmed/plan": "plan",
+             ".trimmed/model": "model", ".trimmed/dense": "model", ".trimmed/corpus": "corpus"}  # fmt: skip
+    assert {end: artifact.read(Path(f"{small}{end}")).kind for end in kinds} == kinds
+    trimmed = Path(f"{small}.trimmed")
+    assert _model(small).config.d_model == 12 < _model(trimmed / "dense").config.d_model
+    learn = ("--set", "recovery.steps=2", "--set", "recovery.batch_tokens=256")
+    given = ("recover", small, trimmed / "dense", trimmed / "corpus", *learn, "--out", tmp_path / "smaller")
+    assert tprune(monkeypatch, *given) == 0
+    assert str(tmp_path / "smaller") in capsys.readouterr().out
+    assert tprune(monkeypatch, "prune", undisturbed / "dense", *cut[:-2], "--out", tmp_path / "other") == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "error: --hidden, --vocabulary: no corpus · give a corpus with --corpus" in said
 
 
 def test_killed_at_random_moments_it_ends_with_the_same_plan_and_bleu(undisturbed: Path, tmp_path: Path) -> None:

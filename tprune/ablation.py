@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tprune import artifact, delivery, pipeline, recovery, rounds, settings, stages
+from tprune import artifact, delivery, pipeline, recovery, rounds, settings, stages, trim
 from tprune.artifact import Artifact
 from tprune.benchmarks import record
 from tprune.benchmarks.record import DENSE, Row
@@ -170,6 +170,13 @@ def _cut(
     """The smaller model before recovery."""
     if job.entry.widths == "dense":
         return base.dense
+    if trim.trims(job.target):
+        raise InputError(
+            "rows are compared on one model",
+            where=f"target {job.target.name}",
+            got="a vocabulary or residual stream of its own",
+            fix="leave hidden and vocabulary out of the suite's targets",
+        )
     sparse = None
     if rounds.reads_sparse(job.target):
         sparse = settle(

@@ -190,6 +190,10 @@ class Target(Section):
     drop_decoder_layers: Annotated[int, Field(ge=0)] = 0
     grid: Positive = 8
     """Widths are rounded to multiples of this."""
+    hidden: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of the residual stream's dimensions that stays; None leaves its width alone."""
+    vocabulary: Positive | None = None
+    """Keep tokens that occur this often in the training text; 1 changes none of its sentences. None keeps all."""
 
     @model_validator(mode="after")
     def _counts_time_with_a_table(self) -> Self:

@@ -73,8 +73,11 @@ def bundle(
         if shortlist is not None:
             check_words(shortlist.path / shortlists.FILE, Tokenizer.load(model.path))
         out.parent.mkdir(parents=True, exist_ok=True)
-        valid = open_corpus(text).split("valid") if text else ()
-        sentences = [valid[index][0].tolist() for index in range(len(valid))] or None
+        sentences = None
+        if text is not None:
+            opened = open_corpus(text)
+            # in the model's own ids, which need not be those of the corpus
+            sentences = Tokenizer.load(model.path).encode(opened.raw(opened.valid)[0])
         return room.export(
             model.path,
             out,

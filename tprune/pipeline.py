@@ -5,9 +5,10 @@ whose inputs have is made again, a killed stage goes on from its scratch.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from tprune import delivery, recovery, rounds, stages
+from tprune import delivery, recovery, rounds, stages, trim
 from tprune.artifact import Artifact, read
 from tprune.benchmarks.record import DENSE, DISTILLED
 from tprune.config import MEASURE, PRECISIONS, Config, Export, Target
@@ -66,14 +67,18 @@ def run(config: Config, out: Path, tell: Tell, until: str = "report") -> Artifac
     plans: dict[str, Artifact] = {}
     for target in config.targets if "recover" in steps else ():
         given = rounds.Inputs(dense, sparse, analysis, text, lessons, _table(config, target, out, dense, text, tell))
+        if trim.trims(target):
+            as_is = trim.Trimmed(given.source(target), dense, text, lessons)
+            made = trim.prepare(target, as_is, out / "trimmed" / target.name, lambda stage: settle(stage, tell))
+            given = replace(given, base=made.base, teacher=made.teacher, text=made.text, lessons=made.lessons)
         cut = rounds.cut(config, target, given, out, lambda stage: settle(stage, tell), seed=config.learn.seed)
         plans[target.name] = cut.plan
         last = models[target.name] = settle(
             recovery.recover(
                 out / "recovered" / target.name,
                 cut.model,
-                dense,
-                lessons,
+                given.wise,
+                given.lessons,
                 config.recovery,
                 out / "logs/recover" / target.name,
             ),

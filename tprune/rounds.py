@@ -27,6 +27,8 @@ class Inputs:
         text: Calibration text.
         lessons: What the training in between and recovery learn from.
         table: Latency table that the target's budget is counted with; None where it is no time.
+        base: What is cut at first in place of a model above: one with fewer tokens or a narrower stream.
+        teacher: The dense model in the token ids of `base`, where these are others.
     """
 
     dense: Artifact
@@ -35,10 +37,19 @@ class Inputs:
     text: Artifact
     lessons: Artifact
     table: Artifact | None = None
+    base: Artifact | None = None
+    teacher: Artifact | None = None
 
     def source(self, target: Target) -> Artifact:
         """The model that a target is cut from, at first."""
+        if self.base is not None:
+            return self.base
         return self.sparse if reads_sparse(target) and self.sparse is not None else self.dense
+
+    @property
+    def wise(self) -> Artifact:
+        """What a smaller model learns from."""
+        return self.teacher or self.dense
 
 
 @dataclass(frozen=True)
@@ -114,7 +125,7 @@ def share_of(target: Target, number: int, dense: Path, model: Path) -> Target:
         dense: Directory of the dense model, which `keep` is a share of.
         model: Directory of the model that is cut in this round.
     """
-    if target.rounds == 1:
+    if target.rounds == 1 and dense == model:
         return target
     from tprune.model import checkpoint
     from tprune.model.shape import TPruneConfig
@@ -129,7 +140,7 @@ def share_of(target: Target, number: int, dense: Path, model: Path) -> Target:
         now, whole = (
             cost.total(TPruneConfig.from_dict(checkpoint.read_config(path)), target.budget) for path in (model, dense)
         )
-        budget = {"keep": min(1.0, target.keep ** (number / target.rounds) * whole / now)}
+        budget = {"keep": min(1.0, target.keep ** (number / target.rounds) * (whole / now))}
     return target.model_copy(
         update={
             **budget,
@@ -145,6 +156,6 @@ def _between(
     logs = out.with_name(out.name + ".logs")
     if reads_sparse(target):
         settings = Shs(learn=config.between, penalty=config.shs.penalty)
-        return stages.shs(out, model, given.analysis, given.lessons, settings, logs, teacher=given.dense, earlier=plans)
+        return stages.shs(out, model, given.analysis, given.lessons, settings, logs, teacher=given.wise, earlier=plans)
     settings_of_recovery = Recovery(**config.between.model_dump())
-    return recovery.recover(out, model, given.dense, given.lessons, settings_of_recovery, logs)
+    return recovery.recover(out, model, given.wise, given.lessons, settings_of_recovery, logs)

@@ -211,20 +211,26 @@ def plan(
     )
 
 
-def prune(out: Path, model: Artifact, chosen: Artifact) -> Stage:
-    """The smaller model, not yet recovered."""
+def prune(out: Path, model: Artifact, chosen: Artifact, *, tokens_only: bool = False) -> Stage:
+    """The smaller model, not yet recovered; or one without the plan's tokens, whatever else the plan says."""
 
     def make(partial_out: Path) -> None:
         from tprune.model import checkpoint
         from tprune.sparsity import plan as plans
         from tprune.sparsity import surgery
-        from tprune.text import vocab
+        from tprune.text import trimming, vocab
 
-        smaller = surgery.prune(checkpoint.load(model.path), plans.read(chosen.path))
-        checkpoint.save(smaller, partial_out)
-        vocab.copy_files(model.path, partial_out)
+        source, wanted = checkpoint.load(model.path), plans.read(chosen.path)
+        if tokens_only:
+            wanted = plans.of_vocabulary(wanted, source.config)
+        checkpoint.save(surgery.prune(source, wanted), partial_out)
+        if plans.trims(wanted):
+            trimming.write(model.path, partial_out, plans.tokens(source.config, wanted))
+        else:
+            vocab.copy_files(model.path, partial_out)
 
-    return stage(f"prune {out.name}", "model", out, {}, {"model": model, "plan": chosen}, make)
+    config = {"tokens_only": True} if tokens_only else {}
+    return stage(f"prune {out.name}", "model", out, config, {"model": model, "plan": chosen}, make)
 
 
 def _findings(analysis: Artifact, earlier: Sequence[Artifact]) -> Any:

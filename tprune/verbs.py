@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tprune import settings
+from tprune.errors import InputError
 
 if TYPE_CHECKING:
     from tprune.artifact import Artifact
@@ -93,15 +94,21 @@ def prune(
     drop_encoder_layers: int = 0,
     drop_decoder_layers: int = 0,
     grid: Annotated[int, typer.Option(help="Widths are multiples of this.")] = 8,
+    hidden: Annotated[float | None, typer.Option(help="Share of the residual stream's dimensions that stays.")] = None,
+    vocabulary: Annotated[int | None, typer.Option(help="Keep tokens that occur this often in the corpus.")] = None,
     analysis: Annotated[Path | None, typer.Option(help="BSSL's findings.")] = None,
-    corpus: Annotated[Path | None, typer.Option(help="Calibration text (taylor).")] = None,
+    corpus: Annotated[Path | None, typer.Option(help="Text (taylor, hidden, vocabulary).")] = None,
     seed: int = 1,
     force: Force = False,
 ) -> None:
-    """Cut units out of a model, by a budget or by a plan. Writes OUT and OUT.plan."""
-    from tprune import artifact, stages
+    """Cut units out of a model, by a budget or by a plan.
 
-    source = artifact.read(model, "model")
+    Writes OUT and OUT.plan; with --hidden or --vocabulary also OUT.trimmed, of whose model the plan is: after the
+    latter, recover with the teacher OUT.trimmed/dense on OUT.trimmed/corpus, which have the new token ids.
+    """
+    from tprune import artifact, rounds, stages, trim
+
+    source, text = artifact.read(model, "model"), _maybe(corpus, "corpus")
     if plan is not None:
         chosen = artifact.read(plan, "plan")
     else:
@@ -115,12 +122,21 @@ def prune(
             drop_encoder_layers=drop_encoder_layers,
             drop_decoder_layers=drop_decoder_layers,
             grid=grid,
+            hidden=hidden,
+            vocabulary=vocabulary,
         )
+        if trim.trims(target):
+            if text is None:
+                raise InputError("no corpus", where="--hidden, --vocabulary", fix="give a corpus with --corpus")
+            as_is = trim.Trimmed(source, source, text, text)
+            made = trim.prepare(target, as_is, out.with_name(out.name + ".trimmed"), lambda stage: stage.make(force))
+            target = rounds.share_of(target, 1, source.path, made.base.path)
+            source, text = made.base, made.text
         chosen = stages.plan(
             out.with_name(out.name + ".plan"),
             source,
             _maybe(analysis, "analysis"),
-            _maybe(corpus, "corpus"),
+            text,
             target,
             seed,
             table=_maybe(device_table, "latency-table"),

@@ -61,6 +61,13 @@ def one_shape(config: TPruneConfig, form: str, activations: Collection[str]) -> 
             wanted="heads of one number and width in every layer, no sub-layer left out, " + ", ".join(activations),
             fix="compare with the dense model",
         )
+    if config.output_vocab_size is not None:
+        raise ModelError(
+            f"{form} does not know this model",
+            got=f"an output of {config.output_vocab_size} of {config.vocab_size} tokens",
+            wanted="every token in the output",
+            fix="compare with the dense model",
+        )
     if config.embedding_scale not in (1, config.d_model**0.5):
         raise ModelError(
             f"{form} does not know this scale of embeddings",

@@ -53,6 +53,13 @@ MODELS: Mapping[str, dict[str, Any]] = {
         "decoder_shapes": [{"self_attn": attention(3, 7, 5), "cross_attn": attention(2, 3, 4), "ffn": 17}],
         "embedding_scale": 4.0,
     },
+    "trimmed": {
+        "norm": "pre",
+        "encoder_shapes": [{"self_attn": attention(2, 4, 3), "ffn": 9}],
+        "decoder_shapes": [{"self_attn": attention(1, 6, 6), "cross_attn": attention(2, 3, 4), "ffn": 11}],
+        "output_vocab_size": 30,
+        "output_bias": True,
+    },
 }
 CASES = tuple((model, engine) for model in MODELS for engine in ENGINES)
 

@@ -57,6 +57,11 @@ def test_candidates_by_hand(settings: dict[str, Any], source: list[int], wanted:
     assert found.dtype == np.int64
 
 
+def test_what_is_never_said_is_no_frequent_token() -> None:
+    silent = replace(LEXICON, frequencies=np.array([9, 1, 1, 0, 3], np.float32))
+    assert lexicons.cut(silent, config.Shortlist(first=5, best=0)).always.tolist() == [0, 1, 2, 4]
+
+
 def test_coverage_by_hand() -> None:
     eos, sides = 0, [[1, 0], [2, 3, 0], [3, 0], [4, 1, 1, 2, 0], [2, 0], [0]]
     pairs = ParallelIds(np.concatenate(sides).astype(np.uint16), np.cumsum([0, *map(len, sides)]))

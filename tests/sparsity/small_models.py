@@ -96,8 +96,10 @@ def _some(draw: st.DrawFn, count: int, least: int = 1) -> tuple[int, ...]:
 
 @st.composite
 def plans(draw: st.DrawFn, settings: TPruneConfig) -> Plan:
-    """Any plan that fits: written from the shapes, without `lines`."""
+    """Any plan that fits and leaves the vocabulary alone: written from the shapes, without `lines`."""
     keep: dict[str, tuple[int, ...]] = {}
+    if draw(st.booleans()):
+        keep["hidden"] = _some(draw, settings.d_model, least=6)
     for stack, shapes in (("encoder", settings.encoder_shapes or []), ("decoder", settings.decoder_shapes or [])):
         if draw(st.booleans()):
             keep[f"{stack}.layer"] = _some(draw, len(shapes))

@@ -94,7 +94,7 @@ def test_sensitivity_masks_the_weakest_units_and_restores_every_bit() -> None:
     told: list[str] = []
     table = bssl.sensitivity(model, [0.4, 1.0], recorder, told.append)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
-    assert told == [group.name for group in lines.groups(SHAPES)]
+    assert told == [group.name for group in lines.groups(SHAPES, lines.PART_KINDS)]
     assert [entry["loss"] for entry in table] == list(range(1, len(table) + 1))
     parameters = dict(model.named_parameters())
     for entry, (same, state) in zip(table, recorder.seen, strict=True):

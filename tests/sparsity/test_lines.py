@@ -39,6 +39,7 @@ def test_groups_in_the_order_of_the_network() -> None:
         "decoder.0.self_attn.head": 1, "decoder.0.self_attn.qk": 2, "decoder.0.self_attn.vo": 1,
         "decoder.0.cross_attn.head": 2, "decoder.0.cross_attn.qk": 6, "decoder.0.cross_attn.vo": 4,
         "decoder.0.sublayer": 2, "decoder.layer": 1,
+        "hidden": 12, "vocab": 23, "output": 23,
     }  # fmt: skip
     assert [(group.name, group.size) for group in lines.groups(SHAPES)] == list(expected.items())
     assert [group.name for group in lines.groups(SHAPES, ("ffn",))] == ["encoder.0.ffn", "encoder.1.ffn"]
@@ -131,7 +132,8 @@ def test_blocks_are_the_weights_of_all_projections() -> None:
 
 def test_unknown_kind_is_refused() -> None:
     with pytest.raises(InputError) as caught:
-        lines.groups(config(), ("ffn", "vocab"))
+        lines.groups(config(), ("ffn", "column"))
     assert str(caught.value) == (
-        "unknown kind of unit · got vocab · wanted ffn | qk | vo | head | sublayer | layer · use one of these"
+        "unknown kind of unit · got column · wanted ffn | qk | vo | head | sublayer | layer | hidden | vocab · "
+        "use one of these"
     )

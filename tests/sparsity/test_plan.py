@@ -65,6 +65,8 @@ def refusal(keep: dict[str, tuple[int, ...]]) -> list[str]:
             {"decoder.0.cross_attn.qk": (0,), "decoder.0.cross_attn.head": (5, 0)},
             "decoder.0.cross_attn.head: units must rise from 0 to at most 1",
         ),
+        ({"vocab": (0, 5)}, "vocab: special tokens must stay: 1"),
+        ({"output": (2, 23)}, "output: units must rise from 0 to at most 22"),
     ],
 )
 def test_a_plan_that_does_not_fit_is_refused(keep: dict[str, tuple[int, ...]], problem: str) -> None:
@@ -85,9 +87,17 @@ def test_a_plan_for_another_model_is_refused() -> None:
         plan.check(plan.make("p", SHAPES, {}, {}), config(heads=2, width=3, ffn=5, depth=1))
     assert str(caught.value) == (
         "plan p: this plan was made for another model · "
-        "got d16 encoder [2x3,3/4 2x3,3/4] decoder [2x3,3/2x3,3/4 2x3,3/2x3,3/4] · "
-        f"wanted d16 encoder [2x3,3/5] decoder [2x3,3/2x3,3/5] · {FIX}"
+        "got d16 vocabulary 23 encoder [2x3,3/4 2x3,3/4] decoder [2x3,3/2x3,3/4 2x3,3/2x3,3/4] · "
+        f"wanted d16 vocabulary 23 encoder [2x3,3/5] decoder [2x3,3/2x3,3/5] · {FIX}"
     )
+
+
+def test_a_plan_from_before_vocabularies_is_read_while_it_leaves_them_alone() -> None:
+    made = plan.make("p", SHAPES, {"encoder.0.ffn": (0, 2)}, {})
+    old = made.model_copy(update={"shapes": {key: made.shapes[key] for key in ("d_model", "encoder", "decoder")}})
+    plan.check(old, SHAPES)
+    with pytest.raises(PlanError, match="this plan was made for another model"):
+        plan.check(old.model_copy(update={"keep": {"output": (0, 1, 2)}}), SHAPES)
 
 
 def test_a_dropped_sublayer_may_empty_its_group() -> None:

@@ -30,7 +30,10 @@ def test_prune_equals_mask_for_every_plan(data: st.DataObject) -> None:
     cut, masked = surgery.prune(model, chosen), surgery.mask(model, chosen)
     assert (logits(cut) - logits(masked)).abs().max() < 1e-5
     assert cut.num_parameters() <= masked.num_parameters()
-    assert plan.shapes_of(cut.config) == {"d_model": shapes.d_model, **plan.pruned_shapes(shapes, chosen)}
+    width = len(chosen.keep.get("hidden", range(shapes.d_model)))
+    vocabulary = plan.shapes_of(shapes)["vocabulary"]
+    expected = {"d_model": width, "vocabulary": vocabulary, **plan.pruned_shapes(shapes, chosen)}
+    assert plan.shapes_of(cut.config) == expected
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 

@@ -25,6 +25,7 @@ class TPruneConfig(PretrainedConfig):
 
     vocab_size: int = 8000
     target_vocab_size: int | None = None  # None: source and target share one embedding
+    output_vocab_size: int | None = None  # only the first tokens can be produced; None: all that can be embedded
     d_model: int = 256
     encoder_shapes: list[dict[str, Any]] | None = None
     decoder_shapes: list[dict[str, Any]] | None = None
@@ -54,6 +55,11 @@ class TPruneConfig(PretrainedConfig):
     def num_hidden_layers(self) -> int:
         """Decoder depth, which sizes Hugging Face's caches."""
         return len(self.decoder_shapes or ())
+
+    @property
+    def output_size(self) -> int:
+        """Number N of tokens that can be produced: the first ones of the target embedding."""
+        return self.output_vocab_size or self.target_vocab_size or self.vocab_size
 
 
 def dense_config(

@@ -5,7 +5,7 @@ per head, hidden width of each feed-forward network and depth are free. A sub-la
 gone: it is the identity, its normalization included.
 
 Shapes: B batch, S source length, T target length, P cached target length, D model width, H heads,
-K query/key width of a head, V value width of a head, N vocabulary.
+K query/key width of a head, V value width of a head, N tokens that can be produced.
 """
 
 from collections.abc import Callable, Sequence
@@ -46,16 +46,16 @@ class TPruneForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     def __init__(self, config: TPruneConfig) -> None:
         super().__init__(config)
-        target_size = config.target_vocab_size or config.vocab_size
+        target_size = config.target_vocab_size
         self.embed = nn.Embedding(config.vocab_size, config.d_model)
-        self.target_embed = nn.Embedding(target_size, config.d_model) if config.target_vocab_size else None
+        self.target_embed = nn.Embedding(target_size, config.d_model) if target_size else None
         self.positions = Positions(config)
         self.target_positions = Positions(config) if config.positions == "learned" else None
         # a bound method, not a module: the encoder uses the shared embedding without owning it
         self.encoder = Encoder(config, self._embed_source)
         self.decoder = Stack(config, config.decoder_shapes or [])
-        self.lm_head = None if config.tie_output else nn.Linear(config.d_model, target_size, bias=False)
-        self.output_bias = nn.Parameter(torch.zeros(target_size)) if config.output_bias else None
+        self.lm_head = None if config.tie_output else nn.Linear(config.d_model, config.output_size, bias=False)
+        self.output_bias = nn.Parameter(torch.zeros(config.output_size)) if config.output_bias else None
         self.post_init()
 
     def cross(self, states: Tensor) -> list[KeysValues | None]:
@@ -99,9 +99,17 @@ class TPruneForConditionalGeneration(PreTrainedModel, GenerationMixin):
     def logits(self, states: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, N), or (B, D) -> (B, N)."""
         if self.lm_head is None:
-            return F.linear(states, (self.target_embed or self.embed).weight, self.output_bias)
+            return F.linear(states, self.output_weight, self.output_bias)
         logits: Tensor = self.lm_head(states)
         return logits if self.output_bias is None else logits + self.output_bias
+
+    @property
+    def output_weight(self) -> Tensor:
+        """The output projection's weight (N, D): a parameter of its own, or the embedding's first N rows."""
+        if self.lm_head is not None:
+            return self.lm_head.weight
+        table = (self.target_embed or self.embed).weight
+        return table if len(table) == self.config.output_size else table[: self.config.output_size]
 
     def forward(
         self,

@@ -89,7 +89,7 @@ def sensitivity(
     """
     parameters = dict(model.named_parameters())
     table = []
-    for group in lines.groups(model.config):
+    for group in lines.groups(model.config, lines.PART_KINDS):
         progress(group.name)
         if group.kind in ("sublayer", "layer"):
             table += _whole_units(model, group, measure)

@@ -55,7 +55,7 @@ def sublayer(quantity: str, d_model: int, stack: str, name: str, shape: Any) -> 
 
 
 def _rest(config: TPruneConfig, quantity: str) -> int:
-    size = config.target_vocab_size or config.vocab_size
+    size = config.output_size
     if quantity == "flops":
         return 2 * config.d_model * size * TARGET_TOKENS
     tables = config.vocab_size + (config.target_vocab_size or 0) + (0 if config.tie_output else size)

@@ -96,7 +96,7 @@ def make(
         InputError: The costs do not reach a width of the grid.
     """
     known, forced = importance or Importance(), layers or {}
-    words = vocabularies or (Vocabulary(config.target_vocab_size or config.vocab_size, 0.0),)
+    words = vocabularies or (Vocabulary(config.output_size, 0.0),)
     dense_ms = total(config, costs)
     assert target.amount is not None
     budget = target.amount if target.budget == "milliseconds" else dense_ms / target.amount
@@ -128,7 +128,7 @@ def make(
 
 def total(config: TPruneConfig, costs: Costs) -> float:
     """Milliseconds of a whole model."""
-    return costs.rest(config.d_model, config.target_vocab_size or config.vocab_size) + sum(
+    return costs.rest(config.d_model, config.output_size) + sum(
         costs.sublayer(config.d_model, stack, name, shape)
         for stack in lines.STACKS
         for layer in lines.layer_shapes(config, stack)

@@ -12,6 +12,13 @@ group covers positions u*width ... (u+1)*width - 1 of every member's axis.
 | head     | attention       | all qk and vo units of a head                                 |
 | sublayer | layer           | everything in a sub-layer                                     |
 | layer    | stack           | everything in a layer                                         |
+| hidden   | model           | dimension of the residual stream: column of what reads it and |
+|          |                 | of embeddings, row of what writes it, its bias, part of norms |
+| vocab    | vocabulary      | row of the embedding: a token that can be read                |
+| vocab    | output          | row of the output projection, its bias: one that can be said  |
+
+With one vocabulary for both sides, the tokens that can be said are the first rows of the embedding: cutting them
+brings them into an order of their own, see `tprune.sparsity.plan.order`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -24,8 +31,10 @@ from torch import Tensor
 from tprune.errors import InputError
 from tprune.model.shape import TPruneConfig
 
-KINDS = ("ffn", "qk", "vo", "head", "sublayer", "layer")
+PART_KINDS = ("ffn", "qk", "vo", "head", "sublayer", "layer")  # of parts of the network
+KINDS = (*PART_KINDS, "hidden", "vocab")
 WIDTH_KINDS = ("ffn", "qk", "vo")
+VOCAB, OUTPUT, HIDDEN = "vocab", "output", "hidden"  # groups of the whole model; the first two are of kind vocab
 STACKS = ("encoder", "decoder")
 
 
@@ -36,6 +45,8 @@ class Member:
     parameter: str
     axis: int
     width: int = 1
+    learned: bool = True
+    """Sinusoidal positions are cut with the others, and say nothing of how much a unit matters."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +84,7 @@ def groups(config: TPruneConfig, kinds: tuple[str, ...] = KINDS) -> list[Group]:
             for index, shape in enumerate(shapes)
         )
         found.append(Group(f"{stack}.layer", "layer", len(shapes), whole))
+    found += [_hidden(config), *_vocabularies(config)]
     return [group for group in found if group.kind in kinds]
 
 
@@ -117,7 +129,11 @@ def unit_square_norms(group: Group, parameters: Mapping[str, Tensor]) -> Tensor:
     """Squared joint norm of every unit's coupled lines: (size,); differentiable."""
     if group.kind in ("sublayer", "layer"):
         return _per_whole_unit(group, parameters, lambda name: parameters[name].square().sum())
-    return _sum(_per_unit(parameters[member.parameter].square(), member, group.size) for member in group.members[0])
+    return _sum(
+        _per_unit(parameters[member.parameter].square(), member, group.size)
+        for member in group.members[0]
+        if member.learned
+    )
 
 
 def unit_products(group: Group, left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> Tensor:
@@ -125,7 +141,9 @@ def unit_products(group: Group, left: Mapping[str, Tensor], right: Mapping[str, 
     if group.kind in ("sublayer", "layer"):
         return _per_whole_unit(group, left, lambda name: (left[name] * right[name]).sum())
     return _sum(
-        _per_unit(left[member.parameter] * right[member.parameter], member, group.size) for member in group.members[0]
+        _per_unit(left[member.parameter] * right[member.parameter], member, group.size)
+        for member in group.members[0]
+        if member.learned
     )
 
 
@@ -184,6 +202,40 @@ def _width_groups(stack: str, index: int, sublayer: str, shape: Any) -> list[Gro
         Group(f"{name}.head", "head", heads, (qk_lines(qk) + vo_lines(v),)),
         Group(f"{name}.qk", "qk", heads * qk, (qk_lines(1),), heads),
         Group(f"{name}.vo", "vo", heads * v, (vo_lines(1),), heads),
+    ]
+
+
+def _hidden(config: TPruneConfig) -> Group:
+    tables = ["embed", *([] if config.target_vocab_size is None else ["target_embed"])]
+    tables += [] if config.tie_output else ["lm_head"]
+    learned = config.positions == "learned"
+    members = [Member(f"{name}.weight", 1) for name in tables]
+    positions = ["positions", *(["target_positions"] if learned else [])]
+    members += [Member(f"{name}.weight", 1, learned=learned) for name in positions]
+    norms = []
+    for stack in STACKS:
+        norms += [f"{stack}.{name}" for name in ("embedding_norm", "final_norm") if getattr(config, name)]
+        for index, shape in enumerate(layer_shapes(config, stack)):
+            for sublayer in sublayers(shape):
+                prefix = module_name(stack, index, sublayer)
+                norms.append(f"{prefix}.norm")
+                readers, writer = (("fc1",), "fc2") if sublayer == "ffn" else (("q_proj", "k_proj", "v_proj"), "o_proj")
+                members += [Member(f"{prefix}.{reader}.weight", 1) for reader in readers]
+                members += [Member(f"{prefix}.{writer}.{kind}", 0) for kind in ("weight", "bias")]
+    members += [Member(f"{norm}.{kind}", 0) for norm in norms for kind in ("weight", "bias")]
+    return Group(HIDDEN, "hidden", config.d_model, (tuple(members),))
+
+
+def _vocabularies(config: TPruneConfig) -> list[Group]:
+    shared = config.target_vocab_size is None
+    said = [
+        *([] if shared else ["target_embed.weight"]),
+        *([] if config.tie_output else ["lm_head.weight"]),
+        *(["output_bias"] if config.output_bias else []),
+    ]
+    return [
+        Group(VOCAB, "vocab", config.vocab_size, ((Member("embed.weight", 0),),)),
+        Group(OUTPUT, "vocab", config.output_size, (tuple(Member(name, 0) for name in said),)),
     ]
 
 

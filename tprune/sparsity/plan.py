@@ -1,5 +1,6 @@
 """A plan: which units are kept, per group. Data, stored as JSON, never code."""
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ class Plan(BaseModel):
 
     qk and vo units are numbered over all heads of the unpruned attention, head by head. The kept
     heads of an attention keep equally many of each; a dropped head's units are not listed.
+
+    Units of `vocab` and `output` are token ids of the unpruned vocabulary. With one vocabulary for both sides, a
+    token that is not kept to be read is not kept to be said either.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -75,7 +79,11 @@ def write(plan: Plan, path: Path) -> None:
 
 def shapes_of(config: TPruneConfig) -> dict[str, Any]:
     """What a plan has to agree on with its model."""
-    return {"d_model": config.d_model, **{stack: lines.layer_shapes(config, stack) for stack in STACKS}}
+    return {
+        "d_model": config.d_model,
+        "vocabulary": [config.vocab_size, config.target_vocab_size, config.output_vocab_size],
+        **{stack: lines.layer_shapes(config, stack) for stack in STACKS},
+    }
 
 
 def check(plan: Plan, config: TPruneConfig) -> None:
@@ -85,7 +93,10 @@ def check(plan: Plan, config: TPruneConfig) -> None:
         PlanError: Made for other shapes, unknown groups, units out of range, unequal heads, or an
             emptied group.
     """
-    if plan.shapes != shapes_of(config):
+    shapes = shapes_of(config)
+    if "vocabulary" not in plan.shapes and not trims(plan):
+        del shapes["vocabulary"]  # plans that leave the vocabulary alone need not say how large it is
+    if plan.shapes != shapes:
         raise PlanError(
             "this plan was made for another model",
             where=f"plan {plan.name}",
@@ -101,12 +112,13 @@ def check(plan: Plan, config: TPruneConfig) -> None:
         if list(units) != sorted(set(units)) or (units and not 0 <= units[0] <= units[-1] < known[name].size):
             found.append(f"{name}: units must rise from 0 to at most {known[name].size - 1}")
         elif not units and known[name].kind != "sublayer":
-            instead = "drop the sub-layer in its `sublayer` group instead"
-            found.append(
-                f"{name}: keeps nothing; {'keep at least one layer' if known[name].kind == 'layer' else instead}"
-            )
+            least = {"layer": "keep at least one layer", "hidden": "keep at least one dimension"}
+            instead = least.get(known[name].kind, "drop the sub-layer in its `sublayer` group instead")
+            found.append(f"{name}: keeps nothing; {instead}")
         elif known[name].heads > 1 or known[name].kind in ("qk", "vo"):
             found += _unequal_heads(known[name], units, plan.keep)
+        elif known[name].kind == "vocab" and (missing := set(special_tokens(config)) - set(units)):
+            found.append(f"{name}: special tokens must stay: {', '.join(map(str, sorted(missing)))}")
     if found:
         raise PlanError(
             "the plan does not fit the model",
@@ -125,6 +137,78 @@ def kept(plan: Plan, group: lines.Group) -> tuple[int, ...]:
             width = group.size // group.heads
             units = tuple(unit for unit in units if unit // width in heads)
     return units
+
+
+def of_vocabulary(plan: Plan, config: TPruneConfig) -> Plan:
+    """The part of a plan that speaks of tokens, for any model of that vocabulary.
+
+    Raises:
+        PlanError: It does not fit.
+    """
+    keep = {name: plan.keep[name] for name in (lines.VOCAB, lines.OUTPUT) if name in plan.keep}
+    shapes = {**shapes_of(config), "vocabulary": plan.shapes.get("vocabulary")}
+    part = plan.model_copy(update={"keep": keep, "shapes": shapes})
+    check(part, config)
+    return part
+
+
+def trims(plan: Plan) -> bool:
+    """Whether the vocabulary changes."""
+    return not {lines.VOCAB, lines.OUTPUT}.isdisjoint(plan.keep)
+
+
+def tokens(config: TPruneConfig, plan: Plan) -> tuple[int, ...]:
+    """Old id of every token of the new (source) vocabulary."""
+    return order(config, plan, next(group for group in lines.groups(config, ("vocab",)) if group.name == lines.VOCAB))
+
+
+def special_tokens(config: TPruneConfig) -> tuple[int, ...]:
+    """Token ids that every vocabulary keeps, and keeps first, so that they are the same on both sides; rising."""
+    names = ("pad", "eos", "bos", "decoder_start", "forced_bos")
+    found = (getattr(config, f"{name}_token_id") for name in names)
+    return tuple(sorted({token for token in found if token is not None}))
+
+
+def order(config: TPruneConfig, plan: Plan, group: lines.Group) -> tuple[int, ...]:
+    """Old number of every unit after the cut: rising, but for tokens.
+
+    Of these, the special ones come first. With one vocabulary for both sides those that can be said come next, as the
+    output projection is the first rows of the embedding.
+    """
+    units = kept(plan, group)
+    if group.kind != "vocab" or not trims(plan):
+        return units
+    first = special_tokens(config)
+    if config.target_vocab_size is None:
+        readable = set(plan.keep.get(lines.VOCAB, range(config.vocab_size)))
+        said = [unit for unit in plan.keep.get(lines.OUTPUT, range(config.output_size)) if unit in readable]
+        first = tuple(dict.fromkeys((*first, *said)))
+        if group.name == lines.OUTPUT:
+            return first
+    return tuple(dict.fromkeys((*first, *units)))
+
+
+def pruned_config(config: TPruneConfig, plan: Plan) -> TPruneConfig:
+    """The configuration after the cut.
+
+    The embeddings' scale stays that of the uncut width; token ids are those of the new vocabulary.
+    """
+    smaller = copy.deepcopy(config)
+    shapes = pruned_shapes(config, plan)
+    smaller.encoder_shapes, smaller.decoder_shapes = shapes["encoder"], shapes["decoder"]
+    smaller.d_model = len(plan.keep.get(lines.HIDDEN, range(config.d_model)))
+    if not trims(plan):
+        return smaller
+    read, said = (order(config, plan, group) for group in lines.groups(config, ("vocab",)))
+    smaller.vocab_size = len(read)
+    if config.target_vocab_size is not None:
+        smaller.target_vocab_size = len(said)
+    else:
+        smaller.output_vocab_size = len(said) if len(said) < len(read) else None
+    for name in vars(config):
+        if name.endswith("_token_id") and getattr(config, name) is not None:
+            setattr(smaller, name, said.index(getattr(config, name)))
+    return smaller
 
 
 def pruned_shapes(config: TPruneConfig, plan: Plan) -> dict[str, list[dict[str, Any]]]:
@@ -180,4 +264,5 @@ def _brief(shapes: Mapping[str, Any]) -> str:
         )
 
     stacks = (f"{stack} [{' '.join(layer(shape) for shape in shapes.get(stack, []))}]" for stack in STACKS)
-    return f"d{shapes.get('d_model')} {' '.join(stacks)}"
+    sizes = "/".join(str(size) for size in shapes.get("vocabulary", ()) if size is not None)
+    return " ".join([f"d{shapes.get('d_model')}", *([f"vocabulary {sizes}"] if sizes else []), *stacks])

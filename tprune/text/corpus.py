@@ -168,7 +168,7 @@ def prepare(config: Text, out: Path, *, tokenizer: Path | None = None, force: bo
                         else "no pair is left to train on: correct the text",
                     )
             else:
-                _write_text(folder, name, split)
+                write_text(folder, name, split)
             write_ids(folder, name, flat, lengths, words.vocabulary_size)
             report[name] = checks.report(split, found[name], lengths, dropped=name == config.train)
         words.save(folder / TOKENIZER)
@@ -215,7 +215,7 @@ def encode(
     return np.concatenate(rows), np.concatenate(lengths)
 
 
-def write_ids(folder: Path, name: str, flat: NDArray[np.uint32], lengths: NDArray[np.int32], vocabulary: int) -> None:
+def write_ids(folder: Path, name: str, flat: NDArray[Any], lengths: NDArray[np.int32], vocabulary: int) -> None:
     """Write a split's ids, in a row, and where each side begins; lengths (n, 2): see `encode`."""
     offsets = np.zeros(lengths.size + 1, dtype=np.int64)
     np.cumsum(lengths.reshape(-1), out=offsets[1:])
@@ -236,6 +236,7 @@ def _drop(
     return flat[np.repeat(keep, lengths.sum(axis=1))], lengths[keep]
 
 
-def _write_text(folder: Path, name: str, split: Segments) -> None:
+def write_text(folder: Path, name: str, split: Segments) -> None:
+    """Write a validation or test split's text, line by line."""
     for side, lines in (("source", split.source), ("target", split.target)):
         (folder / f"{name}.{side}.txt").write_bytes("".join(f"{line}\n" for line in lines).encode())

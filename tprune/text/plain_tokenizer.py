@@ -72,6 +72,11 @@ def load(folder: Path) -> SentenceTokenizer:
     return Tokenizer.load(folder)
 
 
+def is_plain(folder: Path) -> bool:
+    """Whether a folder's `tokenizer.json` and the names of its special tokens are the whole tokenizer."""
+    return _plain(folder) is not None
+
+
 def _plain(folder: Path) -> PlainTokenizer | None:
     """None where transformers would do anything besides, or where the files are damaged and it has to say so."""
     try:

@@ -64,6 +64,11 @@ class Tokenizer:
         else:
             self.decoder_start_id = self.pad_id  # Marian, our own
 
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """Padding, ends, unknown, languages: what never stands in a decoded sentence."""
+        return frozenset(map(int, self._hidden))
+
     def encode(self, sentences: Sequence[str], *, side: Side = "source") -> list[list[int]]:
         """Token ids of each sentence; targets always end in `eos_id`."""
         name = "text" if side == "source" else "text_target"

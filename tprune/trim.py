@@ -1,0 +1,134 @@
+"""What is cut before any plan: a narrower residual stream, and tokens that the text does not hold.
+
+Both go through the whole model, whose plans, rounds and latency then count with what is left. A model with fewer
+tokens has ids of its own: what it learns from is turned into them, and so is its teacher, which stays whole otherwise.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tprune import stages
+from tprune.artifact import Artifact
+from tprune.config import Target, resolved
+from tprune.stages import Stage, stage
+
+
+def trims(target: Target) -> bool:
+    """Whether there is anything to do for a target."""
+    return target.hidden is not None or target.vocabulary is not None
+
+
+@dataclass(frozen=True)
+class Trimmed:
+    """What a target's plan begins with, and what recovery learns from.
+
+    Attributes:
+        base: The model that is cut.
+        teacher: The dense model in the ids of `base`.
+        text: Calibration text in them.
+        lessons: What is learned from, in them.
+    """
+
+    base: Artifact
+    teacher: Artifact
+    text: Artifact
+    lessons: Artifact
+
+
+def prepare(target: Target, whole: Trimmed, out: Path, settle: Callable[[Stage], Artifact]) -> Trimmed:
+    """Narrow the stream and trim the vocabulary, as the target says.
+
+    Args:
+        target: Share of the stream, and how often a token has to occur.
+        whole: Models and text as they are.
+        out: Directory for what is made.
+        settle: Makes a stage unless it is current.
+    """
+    made = whole
+    if target.hidden is not None and _turns(made.base):
+        made = replace(made, base=settle(stream(out / "stream", made.base, made.text, target)))
+        if target.vocabulary is None:
+            return made
+    chosen = settle(plan(out / "plan", made, target))
+    base = settle(stages.prune(out / "model", made.base, chosen))
+    if target.vocabulary is None:
+        return replace(made, base=base)
+    teacher = settle(stages.prune(out / "dense", made.teacher, chosen, tokens_only=True))
+    text = settle(corpus(out / "corpus", made.text, made.base, chosen))
+    distilled = made.lessons.identity != made.text.identity
+    lessons = settle(corpus(out / "lessons", made.lessons, made.base, chosen)) if distilled else text
+    return Trimmed(base, teacher, text, lessons)
+
+
+def stream(out: Path, model: Artifact, text: Artifact, target: Target) -> Stage:
+    """The model with the strongest principal components of its residual stream only."""
+
+    def make(partial_out: Path) -> None:
+        from tprune.model import checkpoint
+        from tprune.sparsity import rotation
+        from tprune.text import vocab
+        from tprune.text.corpus import open_corpus
+
+        whole, opened = checkpoint.load(model.path), open_corpus(text)
+        width = rotation.width(whole.config.d_model, target.hidden or 1, target.grid)
+        found = rotation.components(whole, opened.split(opened.train))
+        checkpoint.save(rotation.narrow(whole, found, width), partial_out)
+        vocab.copy_files(model.path, partial_out)
+
+    config = {"hidden": target.hidden, "grid": target.grid}
+    return stage(f"stream {out.parent.name}", "model", out, config, {"model": model, "corpus": text}, make)
+
+
+def plan(out: Path, given: Trimmed, target: Target) -> Stage:
+    """Which tokens stay; and which dimensions, where the stream cannot be turned."""
+    config = {name: value for name, value in resolved(target).items() if name in ("hidden", "vocabulary", "grid")}
+
+    def make(partial_out: Path) -> None:
+        from tprune.model import checkpoint
+        from tprune.sparsity import lines, rotation, scores, vocabulary
+        from tprune.sparsity import plan as plans
+        from tprune.text.corpus import open_corpus
+
+        source = checkpoint.load(given.base.path)
+        corpora = [open_corpus(text) for text in (given.text, given.lessons)]
+        keep: dict[str, tuple[int, ...]] = {}
+        if target.hidden is not None and not rotation.is_possible(source.config):
+            # norms choose no better than chance (benchmarks/results/experiments.md)
+            groups = lines.groups(source.config, ("hidden",))
+            found = scores.score("taylor", source, groups, corpora[0].split(corpora[0].train), seed=1)
+            width = rotation.width(source.config.d_model, target.hidden, target.grid)
+            keep[lines.HIDDEN] = tuple(sorted(found[lines.HIDDEN].topk(width).indices.tolist()))
+        if target.vocabulary is not None:
+            keep |= vocabulary.kept(source.config, corpora, target.vocabulary)
+        plans.write(plans.make(target.name, source.config, keep, config), partial_out / "plan.json")
+
+    parents = {"model": given.base, "corpus": given.text, "lessons": given.lessons}
+    return stage(f"trim plan {target.name}", "plan", out, config, parents, make)
+
+
+def corpus(out: Path, text: Artifact, model: Artifact, chosen: Artifact) -> Stage:
+    """The corpus in the token ids of the plan's vocabulary."""
+
+    def make(partial_out: Path) -> None:
+        from tprune.model import checkpoint
+        from tprune.model.shape import TPruneConfig
+        from tprune.sparsity import plan as plans
+        from tprune.text import trimmed_corpus
+        from tprune.text.corpus import open_corpus
+
+        config, wanted = TPruneConfig.from_dict(checkpoint.read_config(model.path)), plans.read(chosen.path)
+        plans.check(wanted, config)
+        said = plans.pruned_config(config, wanted).output_size
+        trimmed_corpus.prepare(open_corpus(text), partial_out, plans.tokens(config, wanted), said)
+
+    parents = {"corpus": text, "model": model, "plan": chosen}
+    return stage(f"trim {out.parent.name} {out.name}", "corpus", out, text.manifest["config"], parents, make)
+
+
+def _turns(model: Artifact) -> bool:
+    from tprune.model import checkpoint
+    from tprune.model.shape import TPruneConfig
+    from tprune.sparsity import rotation
+
+    return rotation.is_possible(TPruneConfig.from_dict(checkpoint.read_config(model.path)))
