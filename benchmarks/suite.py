@@ -4,8 +4,8 @@ Run as `python -m tprune.benchmarks.suite SUITE OUT [--run RUN] [--set section.k
 stopped, row by row, and `tprune report OUT` prints the rows. `--run` takes corpus, dense model and analysis of a run.
 
 Criteria that keep the same widths take the same time, so the rule is: one shape for each speedup, and every criterion
-chooses which units of that shape to keep. A row with `widths = "own"` brings its own planner and budget instead, and
-one with `widths = "dense"` is trained like the others without a cut.
+chooses which units of that shape to keep. A row with `widths = "own"` brings its own planner instead, and keeps as much
+as takes the shape's time by a latency table; one with `widths = "dense"` is trained like the others without a cut.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from pydantic import Field, ValidationError, model_validator
 from tprune.config import Section, Target, problems
 from tprune.errors import InputError
 
+IN_TIME = ("budget", "amount", "table")  # fields of a target of the latency planner
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 
@@ -58,6 +59,9 @@ class Suite(Section):
     """What differs from the recipe in every row, as section.key=value."""
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (1,)
     """Of SHS training, of random scores, and of recovery; the dense model is one."""
+    table: str | None = None
+    """Latency table by which rows with their own widths are brought to the predicted time of their shape: its path, or
+    "measure" to fill one in the run. Without one their budgets stand as they are."""
     shapes: Annotated[tuple[Shape, ...], Field(min_length=1)]
     rows: Annotated[tuple[Entry, ...], Field(min_length=1)]
 
@@ -87,6 +91,11 @@ class Job:
     def label(self) -> str:
         """What tells it from the others."""
         return f"{self.target.name}.{self.seed}"
+
+    @property
+    def matches(self) -> bool:
+        """Whether its planner has to be told how much to keep to take as long as the shape."""
+        return self.entry.widths == "own" and self.target.planner in ("uniform", "global") and self.target.rounds == 1
 
 
 def load(path: Path) -> Suite:
@@ -124,8 +133,15 @@ def jobs(suite: Suite) -> Iterator[Job]:
         for row in suite.rows:
             seeds = row.seeds or suite.seeds
             for name in (row.shapes or tuple(shapes)) if place < len(seeds) else ():
-                wanted = {**shapes[name].target.model_dump(), **row.target, "name": f"{name}.{row.name}"}
-                yield Job(row, name, seeds[place], Target.model_validate(wanted))
+                yield Job(row, name, seeds[place], _target(shapes[name].target, row, f"{name}.{row.name}"))
+
+
+def _target(shape: Target, row: Entry, name: str) -> Target:
+    """The shape's target with the row's changes; another planner does not inherit the budget in time."""
+    wanted = {**shape.model_dump(), **row.target, "name": name}
+    if wanted["planner"] != "latency" == shape.planner:
+        wanted = {key: value for key, value in wanted.items() if key in row.target or key not in IN_TIME}
+    return Target.model_validate(wanted)
 
 
 def _main() -> None:

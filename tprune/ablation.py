@@ -34,6 +34,10 @@ class Base:
     dense: Artifact
     analysis: Artifact
 
+    def table(self, config: Config, named: str | None, shared: Path, tell: Tell) -> Artifact | None:
+        """The latency table that a budget is counted with."""
+        return pipeline.latency_table(config, named, shared, self.dense, self.text, tell)
+
 
 def run(suite: Suite, out: Path, tell: Tell, base_run: Path | None = None) -> Path:
     """Make and measure every row of a suite.
@@ -60,7 +64,13 @@ def run(suite: Suite, out: Path, tell: Tell, base_run: Path | None = None) -> Pa
     shapes = {
         shape.name: pipeline.settle(
             stages.plan(
-                out / "shapes" / shape.name, base.dense, base.analysis, base.text, shape.target, config.learn.seed
+                out / "shapes" / shape.name,
+                base.dense,
+                base.analysis,
+                base.text,
+                shape.target,
+                config.learn.seed,
+                table=base.table(config, shape.target.table, out / "shared", tell),
             ),
             tell,
         )
@@ -130,7 +140,8 @@ def _row(suite: Suite, job: Job, config: Config, base: Base, shape: Artifact, ou
         lessons = settle(
             _once(shared / "distilled", lambda path: recovery.distill(path, base.dense, base.text, config.distill))
         )
-    model = _cut(job, config, base, lessons, shape, folder, shared, settle)
+    table = base.table(config, suite.table if job.matches else job.target.table, shared, tell)
+    model = _cut(job, config, base, lessons, table, shape, folder, shared, settle)
     if job.entry.fresh:
         model = settle(recovery.fresh(folder / "fresh", model, job.seed))
     recovered = settle(
@@ -162,6 +173,7 @@ def _cut(
     config: Config,
     base: Base,
     lessons: Artifact,
+    table: Artifact | None,
     shape: Artifact,
     folder: Path,
     shared: Path,
@@ -185,9 +197,10 @@ def _cut(
                 lambda path: stages.shs(path, base.dense, base.analysis, base.text, config.shs, _logs(path)),
             )
         )
-    given = rounds.Inputs(base.dense, sparse, base.analysis, base.text, lessons)
-    template = shape if job.entry.widths == "same" else None
-    return rounds.cut(config, job.target, given, folder, settle, seed=job.seed, template=template).model
+    given = rounds.Inputs(base.dense, sparse, base.analysis, base.text, lessons, table)
+    match = job.matches and table is not None
+    template = shape if match or job.entry.widths == "same" else None
+    return rounds.cut(config, job.target, given, folder, settle, seed=job.seed, template=template, match=match).model
 
 
 def _once(path: Path, describe: Callable[[Path], Stage]) -> Stage:

@@ -11,7 +11,7 @@ from pathlib import Path
 from tprune import delivery, recovery, rounds, stages, trim
 from tprune.artifact import Artifact, read
 from tprune.benchmarks.record import DENSE, DISTILLED
-from tprune.config import MEASURE, PRECISIONS, Config, Export, Target
+from tprune.config import MEASURE, PRECISIONS, Config, Export
 from tprune.errors import InputError
 from tprune.stages import Stage
 
@@ -66,7 +66,8 @@ def run(config: Config, out: Path, tell: Tell, until: str = "report") -> Artifac
         )
     plans: dict[str, Artifact] = {}
     for target in config.targets if "recover" in steps else ():
-        given = rounds.Inputs(dense, sparse, analysis, text, lessons, _table(config, target, out, dense, text, tell))
+        table = latency_table(config, target.table, out, dense, text, tell)
+        given = rounds.Inputs(dense, sparse, analysis, text, lessons, table)
         if trim.trims(target):
             as_is = trim.Trimmed(given.source(target), dense, text, lessons)
             made = trim.prepare(target, as_is, out / "trimmed" / target.name, lambda stage: settle(stage, tell))
@@ -111,11 +112,13 @@ def bundles(
     return entries
 
 
-def _table(config: Config, target: Target, out: Path, dense: Artifact, text: Artifact, tell: Tell) -> Artifact | None:
-    """The latency table that a target's budget is counted with, filled in the run where it says so."""
-    if target.table == MEASURE:
+def latency_table(
+    config: Config, named: str | None, out: Path, dense: Artifact, text: Artifact, tell: Tell
+) -> Artifact | None:
+    """The latency table of this path, or one filled in `out` for MEASURE."""
+    if named == MEASURE:
         return settle(delivery.table(out / "table", dense, text, config.table), tell)
-    return None if target.table is None else read(Path(target.table), "latency-table")
+    return None if named is None else read(Path(named), "latency-table")
 
 
 def _forms(export: Export) -> list[tuple[str, str]]:

@@ -74,6 +74,7 @@ def cut(
     *,
     seed: int,
     template: Artifact | None = None,
+    match: bool = False,
 ) -> Cut:
     """Make a target's plan and its model in `out`/plans and `out`/pruned, those of earlier rounds in `out`/rounds.
 
@@ -85,6 +86,7 @@ def cut(
         settle: Makes a stage unless it is current.
         seed: Of scores that draw something.
         template: A plan for the dense model whose shape is wanted in the end, in place of the target's budget.
+        match: Of the template only the time that the table predicts is wanted.
     """
     model, plans = given.source(target), list[Artifact]()
     for number in range(1, target.rounds + 1):
@@ -104,6 +106,7 @@ def cut(
                     earlier=tuple(plans),
                     template=template,
                     rounds_left=target.rounds + 1 - number,
+                    match=match,
                 )
             )
         )

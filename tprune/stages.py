@@ -169,11 +169,12 @@ def plan(
     earlier: Sequence[Artifact] = (),
     template: Artifact | None = None,
     rounds_left: int = 1,
+    match: bool = False,
 ) -> Stage:
     """Which units are kept; without an analysis all components count alike.
 
     `earlier` are the plans by which the analyzed model became this one; a `template` is a plan whose shape is wanted,
-    whatever the target's budget says.
+    whatever the target's budget says, or with `match` only the time that the table predicts for it.
     """
 
     def make(partial_out: Path) -> None:
@@ -191,11 +192,14 @@ def plan(
         groups = lines.groups(source.config, lines.WIDTH_KINDS)
         pairs = open_corpus(text).split("train") if text else None
         found = scores.score(target.score, source, groups, pairs, seed, bssl.importance(measured) if measured else None)
-        if template is not None:
-            chosen = templates.choose(source.config, target, found, plans.read(template.path), rounds_left)
+        whole = measured and Importance(bssl.sublayer_importance(measured), bssl.layer_importance(measured))
+        costs = tables.read(table.path) if table else None
+        like = plans.read(template.path) if template else None
+        if like and match and costs:
+            chosen = templates.match(source.config, target, found, like, costs, whole)
+        elif like:
+            chosen = templates.choose(source.config, target, found, like, rounds_left)
         else:
-            whole = measured and Importance(bssl.sublayer_importance(measured), bssl.layer_importance(measured))
-            costs = tables.read(table.path) if table else None
             chosen = planner.make(source.config, target, found, importance=whole, costs=costs)
             if costs:
                 tell(tables.forecast(costs, chosen.how))
@@ -205,7 +209,8 @@ def plan(
         f"plan {target.name}",
         "plan",
         out,
-        {"target": resolved(target), "seed": seed} | ({} if template is None else {"rounds_left": rounds_left}),
+        {"target": resolved(target), "seed": seed}
+        | ({} if template is None else {"rounds_left": rounds_left, "match": match}),
         {**_given(model=model, analysis=analysis, corpus=text, table=table, template=template), **_numbered(earlier)},
         make,
     )

@@ -9,8 +9,9 @@ import pytest
 from tests.artifacts import error_of
 from tests.command import mini_recipe, tprune
 from tests.conftest import ROOT
+from tests.test_table import PerWeight
 from tprune import ablation, artifact, settings
-from tprune.benchmarks import record, suite
+from tprune.benchmarks import filling, record, suite
 from tprune.benchmarks.record import Row
 from tprune.benchmarks.suite import Suite
 from tprune.errors import InputError
@@ -23,8 +24,9 @@ name = "mini-suite"
 recipe = "{recipe}"
 set = [
   "distill.beam=2", "between.steps=2", "between.batch_tokens=256", "shs.learn.steps=2", "recover.steps=2",
-  "export.precisions=['fp32']",
+  "export.precisions=['fp32']", "table.least_width=4",
 ]
+table = "measure"
 seeds = [1, 2]
 
 [[shapes]]
@@ -90,10 +92,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
         if line.startswith("recover") and sum(each.startswith("recover") for each in told) == 3:
             raise PowerError
 
-    with pytest.raises(PowerError):
-        ablation.run(given, folder / "out", off)
     again: list[str] = []
-    ablation.run(given, folder / "out", again.append)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(filling, "LocalMeter", PerWeight)
+        with pytest.raises(PowerError):
+            ablation.run(given, folder / "out", off)
+        ablation.run(given, folder / "out", again.append)
     return folder / "out", again
 
 
@@ -127,6 +131,13 @@ def test_the_same_shape_for_all_but_those_with_their_own(made: tuple[Path, list[
         assert (shapes == wanted) == (label not in {"small.own.1", "small.dense-distilled.1"}), label
     plans = {seed: plan.read(out / "rows" / f"small.random.{seed}" / "plans" / "small.random") for seed in (1, 2)}
     assert plans[1].keep != plans[2].keep
+
+
+def test_own_widths_take_the_predicted_time_of_the_shape(made: tuple[Path, list[str]]) -> None:
+    how = plan.read(made[0] / "rows" / "small.own.1" / "plans" / "small.own").how
+    assert how["template"] == "small"
+    assert 0.9 * how["template_ms"] < how["predicted_ms"] <= how["template_ms"]
+    assert (made[0] / "shared" / "table" / artifact.MANIFEST).exists()
 
 
 def test_new_weights_have_nothing_of_the_old_ones(made: tuple[Path, list[str]]) -> None:
@@ -170,12 +181,14 @@ def test_the_curves_are_drawn_and_the_ranking_printed(
 
 
 def test_a_failing_row_does_not_hinder_the_others(tmp_path: Path, made: tuple[Path, list[str]]) -> None:
-    text = SMALL.replace('target = {{ score = "random" }}', 'widths = "own"\ntarget = {{ keep = 0.01 }}')
+    text = SMALL.replace('target = {{ score = "random" }}', 'widths = "own"\ntarget = {{ drop_decoder_layers = 2 }}')
     told: list[str] = []
     out = tmp_path / "out"
     shutil.copytree(made[0], out)
     given = suite.load(write(made[0].parent, text))
-    with pytest.raises(InputError, match=r"rows of the suite failed · small.random.1: .*the budget cannot be met"):
+    with pytest.raises(
+        InputError, match=r"rows of the suite failed · small.random.1: .*no decoder layer would be left"
+    ):
         ablation.run(given, out, told.append)
     assert {row.criterion for row in record.read(out / ablation.RESULTS)} == {
         None, "magnitude", "shs-in-rounds", "scratch", "dense-distilled", "own"}  # fmt: skip
@@ -229,3 +242,19 @@ def test_the_shipped_suite_compares_every_criterion() -> None:
     assert {job.shape for job in same} == {shape.name for shape in shipped.shapes}
     for job in suite.jobs(shipped):
         settings.load(shipped.recipe, [*shipped.set, *job.entry.set])
+
+
+def test_another_planner_does_not_inherit_a_budget_in_time(tmp_path: Path) -> None:
+    text = SMALL.replace(
+        'planner = "uniform", keep = 0.9', 'planner = "latency", budget = "speedup", amount = 2.0, table = "measure"'
+    )
+    found = {job.entry.name: job for job in suite.jobs(suite.load(write(tmp_path, text)))}
+    assert (found["magnitude"].target.amount, found["magnitude"].matches) == (2.0, False)
+    own = found["own"]
+    assert (own.target.planner, own.target.budget, own.target.amount, own.target.table) == (
+        "global",
+        "flops",
+        None,
+        None,
+    )
+    assert own.matches

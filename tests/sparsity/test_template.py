@@ -12,7 +12,7 @@ from tests.sparsity.small_models import config, configs, model_of, plans
 from tprune.config import Target
 from tprune.errors import PlanError
 from tprune.model.shape import TPruneConfig
-from tprune.sparsity import lines, plan, surgery, template
+from tprune.sparsity import lines, plan, planner, surgery, template
 
 TARGET = Target(name="t", score="random")
 
@@ -86,3 +86,52 @@ def test_a_model_that_is_not_the_templates(depth: int, ffn: int, problem: str) -
     with pytest.raises(PlanError) as caught:
         template.choose(other, TARGET, random_scores(other, 0), wanted)
     assert problem in str(caught.value)
+
+
+class ByWidth:
+    """Times that rise with the width, differently in each place."""
+
+    def sublayer(self, d_model: int, stack: str, name: str, shape: Any) -> float:
+        width = shape if name == "ffn" else shape["heads"] * (shape["qk"] + 2 * shape["v"])
+        return float(width) * (3 if stack == "decoder" else 1) + (1 if width else 0)
+
+    def rest(self, d_model: int, vocabulary: int) -> float:
+        return 10.0
+
+
+def milliseconds(shapes: dict[str, list[dict[str, Any]]]) -> float:
+    """What ByWidth says of a model, summed up here."""
+    parts = [
+        (stack, name, shape) for stack, layers in shapes.items() for layer in layers for name, shape in layer.items()
+    ]
+    return 10 + sum(ByWidth().sublayer(0, *part) for part in parts)
+
+
+@pytest.mark.parametrize("how", ["uniform", "global"])
+def test_another_planner_gets_the_templates_time_and_hardly_less(how: str) -> None:
+    shapes = config(ffn=24, heads=2, width=8, depth=2)
+    keep = {f"{stack}.{layer}.ffn": tuple(range(7)) for stack in ("encoder", "decoder") for layer in (0, 1)}
+    wanted, scores = plan.make("narrow", shapes, keep, {}), random_scores(shapes, 1)
+    target = Target.model_validate({"name": "t", "planner": how, "grid": 1, "keep": 0.01})
+    found = template.match(shapes, target, scores, wanted, ByWidth())
+    limit = milliseconds(plan.pruned_shapes(shapes, wanted))
+    possible = []
+    for step in range(1, template.STEPS + 1):
+        try:
+            made = planner.make(shapes, target.model_copy(update={"keep": step / template.STEPS}), scores)
+        except PlanError:
+            continue
+        took = milliseconds(plan.pruned_shapes(shapes, made))
+        if took <= limit:
+            possible.append((took, made.keep))
+    assert found.keep == possible[-1][1]
+    assert found.how["predicted_ms"] == pytest.approx(max(took for took, _ in possible))
+    assert found.how["template_ms"] == pytest.approx(limit)
+    assert 0.9 * limit < found.how["predicted_ms"] <= limit
+
+
+def test_a_planner_that_cannot_be_as_quick_says_so() -> None:
+    shapes = config(ffn=24, depth=2)
+    wanted = plan.make("shallow", shapes, {"decoder.layer": (0,), "encoder.0.ffn": (0,), "decoder.0.ffn": (0,)}, {})
+    with pytest.raises(PlanError, match="target t, template shallow: cannot be as quick as the template"):
+        template.match(shapes, Target(name="t", grid=12), random_scores(shapes, 0), wanted, ByWidth())

@@ -1,20 +1,26 @@
 """The shape of one plan with units chosen by other scores, so that criteria are compared at the same latency.
 
 A plan decides two things: how wide each group stays, and which of its units. Models of one shape take the same time
-whatever the units are; so every criterion may choose its own units for the shape of one template.
+whatever the units are; so every criterion may choose its own units for the shape of one template. Planners that choose
+widths too are brought to the template's predicted time instead.
 """
 
+import copy
 from collections.abc import Mapping
 from math import ceil
+from typing import Any
 
 from torch import Tensor, arange
 
 from tprune.config import Target
 from tprune.errors import PlanError
 from tprune.model.shape import TPruneConfig
-from tprune.sparsity import lines, plan
+from tprune.sparsity import latency, lines, plan, planner
+from tprune.sparsity.latency import Costs, Importance
 from tprune.sparsity.lines import Group
 from tprune.sparsity.plan import Plan
+
+STEPS = 200  # shares that `match` chooses from
 
 
 def choose(
@@ -71,6 +77,59 @@ def choose(
     return plan.make(target.name, config, keep, {**target.model_dump(mode="json"), "template": template.name})
 
 
+def match(
+    config: TPruneConfig,
+    target: Target,
+    scores: Mapping[str, Tensor],
+    template: Plan,
+    costs: Costs,
+    importance: Importance | None = None,
+) -> Plan:
+    """Plan with the target's own planner what takes as long as the template's shape, or hardly less.
+
+    Args:
+        config: The template's model.
+        target: Its planner and budget quantity; its `keep` is what is looked for, in steps of 1 / STEPS.
+        scores: (size,) by group name, for the ffn, qk and vo groups.
+        template: The plan whose predicted time is wanted.
+        costs: Predicted milliseconds.
+        importance: What BSSL measured of whole layers.
+
+    Raises:
+        PlanError: Not even the smallest model of this planner is as quick, or no plan can be made at all.
+    """
+
+    def planned(step: int) -> Plan:
+        share = target.model_copy(update={"keep": step / STEPS})
+        return planner.make(config, share, scores, importance=importance)
+
+    wanted_ms = latency.total(_shaped(config, plan.pruned_shapes(config, template)), costs)
+    planned(STEPS)  # what is wrong with all shares is said here
+    found: Plan | None = None
+    low, high = 1, STEPS
+    while low <= high:  # the greatest share within the time; one too small to be met counts as within
+        middle = (low + high) // 2
+        try:
+            chosen = planned(middle)
+        except PlanError:
+            low = middle + 1
+            continue
+        took_ms = latency.total(_shaped(config, plan.pruned_shapes(config, chosen)), costs)
+        if took_ms <= wanted_ms:
+            times = {"template": template.name, "predicted_ms": took_ms, "template_ms": wanted_ms}
+            found, low = chosen.model_copy(update={"how": {**chosen.how, **times}}), middle + 1
+        else:
+            high = middle - 1
+    if found is None:
+        raise PlanError(
+            "cannot be as quick as the template",
+            where=f"target {target.name}, template {template.name}",
+            wanted=f"{wanted_ms:.3f} ms",
+            fix="drop layers, lower grid, or give a slower template",
+        )
+    return found
+
+
 def _best(group: Group, score: Tensor, width: int, heads: tuple[int, ...]) -> tuple[int, ...]:
     """The `width` best units of each of these heads, rising; of equal scores the lower unit."""
     order = score.double().reshape(group.heads, -1).argsort(dim=1, descending=True, stable=True)[:, :width]
@@ -84,6 +143,12 @@ def _width(layer: Mapping[str, object], part: list[str]) -> int:
     if isinstance(shape, Mapping):
         return int(shape[{"qk": "qk", "vo": "v"}[part[1]]]) if shape["heads"] else 0
     return int(str(shape))
+
+
+def _shaped(config: TPruneConfig, shapes: Mapping[str, list[dict[str, Any]]]) -> TPruneConfig:
+    smaller = copy.deepcopy(config)
+    smaller.encoder_shapes, smaller.decoder_shapes = shapes["encoder"], shapes["decoder"]
+    return smaller
 
 
 def _model_of(template: Plan) -> TPruneConfig:
