@@ -118,7 +118,7 @@ class Input {
 class Method {
  public:
   Method(const et::Program& program, const std::string& name)
-      : name_(name), buffers_(planned(checked(program.method_meta(name.c_str()), "find " + name))) {
+      : doing_("run " + name), buffers_(planned(checked(program.method_meta(name.c_str()), "find " + name))) {
     for (std::vector<std::uint8_t>& buffer : buffers_) spans_.emplace_back(buffer.data(), buffer.size());
     planned_ = std::make_unique<et::HierarchicalAllocator>(
         et::Span<et::Span<std::uint8_t>>(spans_.data(), spans_.size()));
@@ -135,7 +135,7 @@ class Method {
     return method_->execute();
   }
 
-  std::string doing() const { return "run " + name_; }
+  const std::string& doing() const { return doing_; }
   const et::EValue& output(std::size_t index) const { return method_->get_output(index); }
   std::size_t outputs() const { return method_->outputs_size(); }
 
@@ -148,7 +148,7 @@ class Method {
     return found;
   }
 
-  std::string name_;
+  std::string doing_;
   std::vector<std::vector<std::uint8_t>> buffers_;
   std::vector<et::Span<std::uint8_t>> spans_;
   Arena arena_;
@@ -222,9 +222,9 @@ class ExecuTorch final : public Engine {
     position_ = position;
     past_inputs_.clear();
     for (Kept& one : past_) past_inputs_.push_back(one.input());
-    std::vector<et::EValue> inputs;
-    for (const auto& source : wiring_) inputs.push_back(source());
-    check(timed([&] { return step_.execute(inputs); }), step_.doing());
+    step_inputs_.clear();
+    for (const auto& source : wiring_) step_inputs_.push_back(source());
+    check(timed([&] { return step_.execute(step_inputs_); }), step_.doing());
     for (std::size_t index = 0; index < past_.size(); ++index) past_[index].take(step_.output(index + 1).toTensor());
     const Tensor logits = step_.output(0).toTensor();
     return {logits.const_data_ptr<float>(), static_cast<std::size_t>(logits.numel())};
@@ -255,6 +255,7 @@ class ExecuTorch final : public Engine {
   Input position_input_{ScalarType::Long, {1}, &position_};
   std::vector<Kept> past_;
   std::vector<Input> past_inputs_;
+  std::vector<et::EValue> step_inputs_;
 };
 
 }  // namespace
