@@ -189,7 +189,8 @@ def plan(
         measured = _findings(analysis, earlier) if analysis else None
         source = checkpoint.load(model.path)
         groups = lines.groups(source.config, lines.WIDTH_KINDS)
-        pairs = open_corpus(text).split("train") if text else None
+        opened = open_corpus(text) if text else None
+        pairs = opened.split(opened.train) if opened else None
         found = scores.score(target.score, source, groups, pairs, seed, bssl.importance(measured) if measured else None)
         if template is not None:
             chosen = templates.choose(source.config, target, found, plans.read(template.path), rounds_left)
@@ -211,20 +212,26 @@ def plan(
     )
 
 
-def prune(out: Path, model: Artifact, chosen: Artifact) -> Stage:
-    """The smaller model, not yet recovered."""
+def prune(out: Path, model: Artifact, chosen: Artifact, text: Artifact | None, seed: int) -> Stage:
+    """The smaller model, not yet recovered; with a text, its kept lines make up for the dropped ones."""
 
     def make(partial_out: Path) -> None:
         from tprune.model import checkpoint
         from tprune.sparsity import plan as plans
         from tprune.sparsity import surgery
+        from tprune.sparsity.compensate import compensate
         from tprune.text import vocab
+        from tprune.text.corpus import open_corpus
 
-        smaller = surgery.prune(checkpoint.load(model.path), plans.read(chosen.path))
-        checkpoint.save(smaller, partial_out)
+        source, units = checkpoint.load(model.path), plans.read(chosen.path)
+        if text is not None:
+            opened = open_corpus(text)
+            source = compensate(source, units, opened.split(opened.train), seed)
+        checkpoint.save(surgery.prune(source, units), partial_out)
         vocab.copy_files(model.path, partial_out)
 
-    return stage(f"prune {out.name}", "model", out, {}, {"model": model, "plan": chosen}, make)
+    config, parents = {"seed": seed} if text else {}, _given(model=model, plan=chosen, corpus=text)
+    return stage(f"prune {out.name}", "model", out, config, parents, make)
 
 
 def _findings(analysis: Artifact, earlier: Sequence[Artifact]) -> Any:

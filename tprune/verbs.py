@@ -1,11 +1,13 @@
 """The verbs of the command line that run one stage each, on artifacts."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
 from tprune import settings
+from tprune.config import Criterion, Target
+from tprune.errors import InputError
 
 if TYPE_CHECKING:
     from tprune.artifact import Artifact
@@ -88,20 +90,34 @@ def prune(
     milliseconds: Annotated[float | None, typer.Option(help="Time of a sentence, by the device's table.")] = None,
     device_table: Annotated[Path | None, typer.Option(help="What `tprune table` measured on the device.")] = None,
     plan: Annotated[Path | None, typer.Option(help="Use this plan.")] = None,
-    score: Annotated[str, typer.Option(help="shs, magnitude, taylor or random.")] = "magnitude",
+    score: Annotated[str, typer.Option(help=f"{', '.join(get_args(Criterion))}.")] = "magnitude",
     planner: Annotated[str, typer.Option(help="global or uniform.")] = "global",
     drop_encoder_layers: int = 0,
     drop_decoder_layers: int = 0,
     grid: Annotated[int, typer.Option(help="Widths are multiples of this.")] = 8,
     analysis: Annotated[Path | None, typer.Option(help="BSSL's findings.")] = None,
-    corpus: Annotated[Path | None, typer.Option(help="Calibration text (taylor).")] = None,
+    corpus: Annotated[Path | None, typer.Option(help="Calibration text, for scores and compensation.")] = None,
+    compensate: Annotated[
+        bool | None,
+        typer.Option(
+            help="Fit the kept lines to what the dropped ones did, on training text; as a rule where --corpus is given."
+        ),
+    ] = None,
     seed: int = 1,
     force: Force = False,
 ) -> None:
     """Cut units out of a model, by a budget or by a plan. Writes OUT and OUT.plan."""
     from tprune import artifact, stages
 
-    source = artifact.read(model, "model")
+    source, text = artifact.read(model, "model"), _maybe(corpus, "corpus")
+    if compensate and text is None:
+        raise InputError(
+            "compensation needs calibration text",
+            got="--compensate without a corpus",
+            fix="give --corpus, or leave --compensate out",
+        )
+    default: bool = Target.model_fields["compensate"].default
+    fitted_on = text if (default if compensate is None else compensate) else None
     if plan is not None:
         chosen = artifact.read(plan, "plan")
     else:
@@ -115,17 +131,18 @@ def prune(
             drop_encoder_layers=drop_encoder_layers,
             drop_decoder_layers=drop_decoder_layers,
             grid=grid,
+            compensate=fitted_on is not None,
         )
         chosen = stages.plan(
             out.with_name(out.name + ".plan"),
             source,
             _maybe(analysis, "analysis"),
-            _maybe(corpus, "corpus"),
+            text,
             target,
             seed,
             table=_maybe(device_table, "latency-table"),
         ).make(force)
-    done(stages.prune(out, source, chosen).make(force).path)
+    done(stages.prune(out, source, chosen, fitted_on, seed).make(force).path)
 
 
 def distill(
