@@ -62,7 +62,7 @@ class Cut:
 
 def reads_sparse(target: Target) -> bool:
     """Whether the target's score is read off the model after training with a penalty."""
-    return target.score == "shs"
+    return target.score in ("shs", "group_lasso")
 
 
 def cut(
@@ -84,7 +84,7 @@ def cut(
         given: Models, analysis and text.
         out: The run's directory.
         settle: Makes a stage unless it is current.
-        seed: Of scores that draw something.
+        seed: Of scores that draw something, and of the choice of calibration sentences.
         template: A plan for the dense model whose shape is wanted in the end, in place of the target's budget.
         match: Of the template only the time that the table predicts is wanted.
     """
@@ -103,6 +103,7 @@ def cut(
                     part,
                     seed,
                     table=given.table,
+                    dense=given.dense if given.table else None,
                     earlier=tuple(plans),
                     template=template,
                     rounds_left=target.rounds + 1 - number,
@@ -110,7 +111,8 @@ def cut(
                 )
             )
         )
-        model = settle(stages.prune(out / "pruned" / target.name if last else folder / "pruned", model, plans[-1]))
+        smaller = out / "pruned" / target.name if last else folder / "pruned"
+        model = settle(stages.prune(smaller, model, plans[-1], given.text if target.compensate else None, seed))
         if not last:
             model = settle(_between(config, target, given, folder / "trained", model, tuple(plans)))
     return Cut(plans[-1], model)
@@ -119,8 +121,8 @@ def cut(
 def share_of(target: Target, number: int, dense: Path, model: Path) -> Target:
     """What is left to do in one round, as a target for the model at hand.
 
-    After round r of k the model may cost keep^(r/k) of the dense one, or has to be amount^(1/k) times as fast as before
-    the round; of n layers that go, ceil(n r/k) are gone.
+    After round r of k the model may cost keep^(r/k) of the dense one, or has to be amount^(r/k) times as fast as it;
+    of n layers that go, ceil(n r/k) are gone.
 
     Args:
         target: The whole target.
@@ -138,7 +140,7 @@ def share_of(target: Target, number: int, dense: Path, model: Path) -> Target:
         return ceil(layers * number / target.rounds) - ceil(layers * (number - 1) / target.rounds)
 
     if target.amount is not None:
-        budget = {"amount": target.amount ** (1 / target.rounds)}
+        budget = {"amount": target.amount if number == target.rounds else target.amount ** (number / target.rounds)}
     else:
         now, whole = (
             cost.total(TPruneConfig.from_dict(checkpoint.read_config(path)), target.budget) for path in (model, dense)

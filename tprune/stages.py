@@ -166,6 +166,7 @@ def plan(
     seed: int,
     *,
     table: Artifact | None = None,
+    dense: Artifact | None = None,
     earlier: Sequence[Artifact] = (),
     template: Artifact | None = None,
     rounds_left: int = 1,
@@ -173,13 +174,15 @@ def plan(
 ) -> Stage:
     """Which units are kept; without an analysis all components count alike.
 
-    `earlier` are the plans by which the analyzed model became this one; a `template` is a plan whose shape is wanted,
-    whatever the target's budget says, or with `match` only the time that the table predicts for it.
+    A speedup is over `dense`, or over the model itself. `earlier` are the plans by which the analyzed model became this
+    one; a `template` is a plan whose shape is wanted, whatever the target's budget says, or with `match` only the time
+    that the table predicts for it.
     """
 
     def make(partial_out: Path) -> None:
         from tprune.benchmarks import table as tables
         from tprune.model import checkpoint
+        from tprune.model.shape import TPruneConfig
         from tprune.progress import tell
         from tprune.sparsity import bssl, lines, planner, scores
         from tprune.sparsity import plan as plans
@@ -190,17 +193,19 @@ def plan(
         measured = _findings(analysis, earlier) if analysis else None
         source = checkpoint.load(model.path)
         groups = lines.groups(source.config, lines.WIDTH_KINDS)
-        pairs = open_corpus(text).split("train") if text else None
+        opened = open_corpus(text) if text else None
+        pairs = opened.split(opened.train) if opened else None
         found = scores.score(target.score, source, groups, pairs, seed, bssl.importance(measured) if measured else None)
-        whole = measured and Importance(bssl.sublayer_importance(measured), bssl.layer_importance(measured))
+        parts = measured and Importance(bssl.sublayer_importance(measured), bssl.layer_importance(measured))
+        whole = None if dense is None else TPruneConfig.from_dict(checkpoint.read_config(dense.path))
         costs = tables.read(table.path) if table else None
         like = plans.read(template.path) if template else None
         if like and match and costs:
-            chosen = templates.match(source.config, target, found, like, costs, whole)
+            chosen = templates.match(source.config, target, found, like, costs, parts)
         elif like:
             chosen = templates.choose(source.config, target, found, like, rounds_left)
         else:
-            chosen = planner.make(source.config, target, found, importance=whole, costs=costs)
+            chosen = planner.make(source.config, target, found, importance=parts, costs=costs, whole=whole)
             if costs:
                 tell(tables.forecast(costs, chosen.how))
         plans.write(chosen, partial_out / "plan.json")
@@ -211,31 +216,50 @@ def plan(
         out,
         {"target": resolved(target), "seed": seed}
         | ({} if template is None else {"rounds_left": rounds_left, "match": match}),
-        {**_given(model=model, analysis=analysis, corpus=text, table=table, template=template), **_numbered(earlier)},
+        {
+            **_given(model=model, analysis=analysis, corpus=text, table=table, dense=dense, template=template),
+            **_numbered(earlier),
+        },
         make,
     )
 
 
-def prune(out: Path, model: Artifact, chosen: Artifact, *, tokens_only: bool = False) -> Stage:
-    """The smaller model, not yet recovered; or one without the plan's tokens, whatever else the plan says."""
+def prune(
+    out: Path,
+    model: Artifact,
+    chosen: Artifact,
+    text: Artifact | None = None,
+    seed: int = 1,
+    *,
+    tokens_only: bool = False,
+) -> Stage:
+    """The smaller model, not yet recovered; with a text, its kept lines make up for the dropped ones.
+
+    With `tokens_only` the model without the plan's tokens, whatever else the plan says.
+    """
 
     def make(partial_out: Path) -> None:
         from tprune.model import checkpoint
         from tprune.sparsity import plan as plans
         from tprune.sparsity import surgery
+        from tprune.sparsity.compensate import compensate
         from tprune.text import trimming, vocab
+        from tprune.text.corpus import open_corpus
 
         source, wanted = checkpoint.load(model.path), plans.read(chosen.path)
         if tokens_only:
             wanted = plans.of_vocabulary(wanted, source.config)
+        elif text is not None:
+            opened = open_corpus(text)
+            source = compensate(source, wanted, opened.split(opened.train), seed)
         checkpoint.save(surgery.prune(source, wanted), partial_out)
         if plans.trims(wanted):
             trimming.write(model.path, partial_out, plans.tokens(source.config, wanted))
         else:
             vocab.copy_files(model.path, partial_out)
 
-    config = {"tokens_only": True} if tokens_only else {}
-    return stage(f"prune {out.name}", "model", out, config, {"model": model, "plan": chosen}, make)
+    config = ({"tokens_only": True} if tokens_only else {}) | ({"seed": seed} if text else {})
+    return stage(f"prune {out.name}", "model", out, config, _given(model=model, plan=chosen, corpus=text), make)
 
 
 def _findings(analysis: Artifact, earlier: Sequence[Artifact]) -> Any:

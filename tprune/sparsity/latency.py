@@ -74,6 +74,7 @@ def make(
     costs: Costs,
     importance: Importance | None = None,
     *,
+    whole: TPruneConfig | None = None,
     layers: Keep | None = None,
     vocabularies: Sequence[Vocabulary] = (),
 ) -> Plan:
@@ -85,6 +86,7 @@ def make(
         scores: (size,) by group name, for the ffn, qk and vo groups; at least 0.
         costs: Predicted milliseconds.
         importance: What BSSL measured.
+        whole: What a speedup is over: the model before anything was cut; None: this model.
         layers: Layers that may be kept, by group name (`encoder.layer`); all where it says nothing.
         vocabularies: Choices of the output projection; none: it stays.
 
@@ -97,7 +99,7 @@ def make(
     """
     known, forced = importance or Importance(), layers or {}
     words = vocabularies or (Vocabulary(config.output_size, 0.0),)
-    dense_ms = total(config, costs)
+    dense_ms = total(whole or config, costs)
     assert target.amount is not None
     budget = target.amount if target.budget == "milliseconds" else dense_ms / target.amount
     stacks, parts = [], []

@@ -62,6 +62,7 @@ def make(
     *,
     importance: Importance | None = None,
     costs: Costs | None = None,
+    whole: TPruneConfig | None = None,
 ) -> Plan:
     """Plan what to keep.
 
@@ -72,6 +73,7 @@ def make(
         importance: What BSSL measured of whole layers and sub-layers. Of layers to drop the least important go;
             without a measurement the middle ones.
         costs: Predicted milliseconds (latency).
+        whole: What a speedup is over: the model before anything was cut; None: this model (latency).
 
     Raises:
         PlanError: The budget is below what the smallest model costs, or no layer would be left.
@@ -86,7 +88,7 @@ def make(
                 got="planner latency without a table",
                 fix="fill one with `tprune table` and give it",
             )
-        return latency.make(config, target, scores, costs, importance, layers=keep)
+        return latency.make(config, target, scores, costs, importance, whole=whole, layers=keep)
     skeleton = plan.make(target.name, config, keep, {})
     ladders = [_ladder(group, scores[group.name], target.grid) for group in _alive(config, skeleton)]
     PLANNERS[target.planner](config, target, skeleton, ladders, scores)
