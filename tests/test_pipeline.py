@@ -106,7 +106,7 @@ def test_the_verbs_do_the_same_one_by_one(
     assert {end: artifact.read(Path(f"{small}{end}")).kind for end in kinds} == kinds
     trimmed = Path(f"{small}.trimmed")
     assert _model(small).config.d_model == 12 < _model(trimmed / "dense").config.d_model
-    learn = ("--set", "recovery.steps=2", "--set", "recovery.batch_tokens=256")
+    learn = ("--set", "recover.steps=2", "--set", "recover.batch_tokens=256")
     given = ("recover", small, trimmed / "dense", trimmed / "corpus", *learn, "--out", tmp_path / "smaller")
     assert tprune(monkeypatch, *given) == 0
     assert str(tmp_path / "smaller") in capsys.readouterr().out
