@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.command import mini_recipe, tprune
+from tprune import artifact
 
 PAIRS = [(f"The dog sees cat {n}.", f"Der Hund sieht Katze {n}.") for n in range(60)]
 
@@ -162,6 +163,39 @@ def test_a_budget_that_cannot_be_met(copies: Path, refused: Refused, tmp_path: P
 def test_no_budget(copies: Path, refused: Refused, tmp_path: Path) -> None:
     line = refused("prune", copies / "dense", "--out", tmp_path / "small", out=tmp_path / "small")
     assert "--parameters, --flops, --threshold, --speedup or --milliseconds" in line
+
+
+def test_compensation_without_a_corpus(copies: Path, refused: Refused, tmp_path: Path) -> None:
+    out = tmp_path / "small"
+    line = refused("prune", copies / "dense", "--flops", "0.95", "--compensate", "--out", out, out=out)
+    assert line == (
+        "error: compensation needs calibration text · got --compensate without a corpus · "
+        "give --corpus, or leave --compensate out"
+    )
+
+
+def test_a_corpus_compensates_unless_told_otherwise(
+    copies: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    weights = {}
+    for name, options in (("plain", ["--no-compensate"]), ("fitted", []), ("asked", ["--compensate"])):
+        out = tmp_path / name
+        given = ["--flops", "0.95", "--grid", "1", "--corpus", copies / "corpus", "--out", out, *options]
+        assert tprune(monkeypatch, "prune", copies / "dense", *given) == 0
+        weights[name] = (out / "model.safetensors").read_bytes()
+        assert artifact.read(out).manifest["config"] == ({} if name == "plain" else {"seed": 1})
+    assert weights["fitted"] == weights["asked"]
+    assert len(weights["fitted"]) == len(weights["plain"])
+    assert weights["fitted"] != weights["plain"]
+
+
+def test_norms_of_a_penalty_that_was_not_trained_with(refused: Refused, tmp_path: Path) -> None:
+    recipe = mini_recipe(tmp_path, keep='0.9\nscore = "group_lasso"')
+    line = refused("run", recipe, "--out", tmp_path / "run", out=tmp_path / "run")
+    assert line == (
+        "error: target small, score group_lasso: no model is trained for this score · got shs.penalty.kind = shs · "
+        "wanted group_lasso · set shs.penalty.kind, or the target's score"
+    )
 
 
 def test_another_kind_of_artifact(copies: Path, refused: Refused, tmp_path: Path) -> None:

@@ -22,6 +22,12 @@ PRECISIONS: Mapping[str, tuple[str, ...]] = {
 MEASURE = "measure"  # in place of a latency table's path: fill one in the run
 
 
+Criterion = Literal[
+    "shs", "group_lasso", "magnitude", "synflow", "random", "taylor", "fisher", "activation", "apoz", "obs"
+]
+"""What units are scored by, see `sparsity/scores.py`."""
+
+
 class Section(BaseModel):
     """A part of the tree: immutable, and nothing unknown gets in."""
 
@@ -171,7 +177,8 @@ class Target(Section):
     """One plan: how units are scored, chosen, and how small the model has to be."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    score: Literal["shs", "magnitude", "taylor", "random"] = "shs"
+    score: Criterion = "shs"
+    """shs and group_lasso are norms after training with that penalty; the others are read off the dense model."""
     planner: Literal["threshold", "uniform", "global", "latency"] = "global"
     budget: Literal["parameters", "flops", "speedup", "milliseconds"] = "flops"
     amount: Annotated[float, Field(gt=0)] | None = None
@@ -194,6 +201,8 @@ class Target(Section):
     """Share of the residual stream's dimensions that stays; None leaves its width alone."""
     vocabulary: Positive | None = None
     """Keep tokens that occur this often in the training text; 1 changes none of its sentences. None keeps all."""
+    compensate: bool = True
+    """Before the cut, fit the kept lines to what the dropped ones did, on training text."""
 
     @model_validator(mode="after")
     def _counts_time_with_a_table(self) -> Self:

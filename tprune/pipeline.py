@@ -32,13 +32,14 @@ def run(config: Config, out: Path, tell: Tell, until: str = "report") -> Artifac
         The last artifact.
 
     Raises:
-        InputError: `out` is a file, or no such stage.
+        InputError: `out` is a file, no such stage, or a score that the penalty does not train for.
         TpruneError: What the stages raise.
     """
     if until not in LAST:
         raise InputError("no such stage", got=until, wanted=" | ".join(LAST), fix="use one of these")
     if out.exists() and not out.is_dir():
         raise InputError("not a directory", where=out, fix="give a directory, or a new name, with --out")
+    _require_trained(config)
     steps = LAST[: LAST.index(until) + 1]
     if config.start is not None:
         # the converted model brings the tokenizer, so it comes before the text
@@ -128,6 +129,19 @@ def _forms(export: Export) -> list[tuple[str, str]]:
 
 def _wants_shs(config: Config) -> bool:
     return any(rounds.reads_sparse(target) for target in config.targets)
+
+
+def _require_trained(config: Config) -> None:
+    """Refuse to call norms those of a group lasso when another penalty made them."""
+    names = [target.name for target in config.targets if target.score == "group_lasso"]
+    if names and config.shs.penalty.kind != "group_lasso":
+        raise InputError(
+            "no model is trained for this score",
+            where=f"target {names[0]}, score group_lasso",
+            got=f"shs.penalty.kind = {config.shs.penalty.kind}",
+            wanted="group_lasso",
+            fix="set shs.penalty.kind, or the target's score",
+        )
 
 
 def settle(stage: Stage, tell: Tell) -> Artifact:

@@ -62,7 +62,7 @@ class Cut:
 
 def reads_sparse(target: Target) -> bool:
     """Whether the target's score is read off the model after training with a penalty."""
-    return target.score == "shs"
+    return target.score in ("shs", "group_lasso")
 
 
 def cut(
@@ -84,7 +84,7 @@ def cut(
         given: Models, analysis and text.
         out: The run's directory.
         settle: Makes a stage unless it is current.
-        seed: Of scores that draw something.
+        seed: Of scores that draw something, and of the choice of calibration sentences.
         template: A plan for the dense model whose shape is wanted in the end, in place of the target's budget.
         match: Of the template only the time that the table predicts is wanted.
     """
@@ -110,7 +110,8 @@ def cut(
                 )
             )
         )
-        model = settle(stages.prune(out / "pruned" / target.name if last else folder / "pruned", model, plans[-1]))
+        smaller = out / "pruned" / target.name if last else folder / "pruned"
+        model = settle(stages.prune(smaller, model, plans[-1], given.text if target.compensate else None, seed=seed))
         if not last:
             model = settle(_between(config, target, given, folder / "trained", model, tuple(plans)))
     return Cut(plans[-1], model)

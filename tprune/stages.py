@@ -190,7 +190,8 @@ def plan(
         measured = _findings(analysis, earlier) if analysis else None
         source = checkpoint.load(model.path)
         groups = lines.groups(source.config, lines.WIDTH_KINDS)
-        pairs = open_corpus(text).split("train") if text else None
+        opened = open_corpus(text) if text else None
+        pairs = opened.split(opened.train) if opened else None
         found = scores.score(target.score, source, groups, pairs, seed, bssl.importance(measured) if measured else None)
         whole = measured and Importance(bssl.sublayer_importance(measured), bssl.layer_importance(measured))
         costs = tables.read(table.path) if table else None
@@ -216,18 +217,34 @@ def plan(
     )
 
 
-def prune(out: Path, model: Artifact, chosen: Artifact, *, tokens_only: bool = False) -> Stage:
-    """The smaller model, not yet recovered; or one without the plan's tokens, whatever else the plan says."""
+def prune(
+    out: Path,
+    model: Artifact,
+    chosen: Artifact,
+    text: Artifact | None = None,
+    *,
+    seed: int = 0,
+    tokens_only: bool = False,
+) -> Stage:
+    """The smaller model, not yet recovered; or one without the plan's tokens, whatever else the plan says.
+
+    With a text, sampled by the seed, the kept lines are first fitted to what the dropped ones did.
+    """
 
     def make(partial_out: Path) -> None:
         from tprune.model import checkpoint
         from tprune.sparsity import plan as plans
         from tprune.sparsity import surgery
+        from tprune.sparsity.compensate import compensate
         from tprune.text import trimming, vocab
+        from tprune.text.corpus import open_corpus
 
         source, wanted = checkpoint.load(model.path), plans.read(chosen.path)
         if tokens_only:
             wanted = plans.of_vocabulary(wanted, source.config)
+        if text is not None:
+            opened = open_corpus(text)
+            source = compensate(source, wanted, opened.split(opened.train), seed)
         checkpoint.save(surgery.prune(source, wanted), partial_out)
         if plans.trims(wanted):
             trimming.write(model.path, partial_out, plans.tokens(source.config, wanted))
@@ -235,7 +252,9 @@ def prune(out: Path, model: Artifact, chosen: Artifact, *, tokens_only: bool = F
             vocab.copy_files(model.path, partial_out)
 
     config = {"tokens_only": True} if tokens_only else {}
-    return stage(f"prune {out.name}", "model", out, config, {"model": model, "plan": chosen}, make)
+    if text is not None:
+        config |= {"seed": seed}
+    return stage(f"prune {out.name}", "model", out, config, _given(model=model, plan=chosen, corpus=text), make)
 
 
 def _findings(analysis: Artifact, earlier: Sequence[Artifact]) -> Any:

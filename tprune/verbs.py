@@ -1,11 +1,12 @@
 """The verbs of the command line that run one stage each, on artifacts."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
 from tprune import settings
+from tprune.config import Criterion, Target
 from tprune.errors import InputError
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def prune(
     milliseconds: Annotated[float | None, typer.Option(help="Time of a sentence, by the device's table.")] = None,
     device_table: Annotated[Path | None, typer.Option(help="What `tprune table` measured on the device.")] = None,
     plan: Annotated[Path | None, typer.Option(help="Use this plan.")] = None,
-    score: Annotated[str, typer.Option(help="shs, magnitude, taylor or random.")] = "magnitude",
+    score: Annotated[str, typer.Option(help=f"{', '.join(get_args(Criterion))}.")] = "magnitude",
     planner: Annotated[str, typer.Option(help="global or uniform.")] = "global",
     drop_encoder_layers: int = 0,
     drop_decoder_layers: int = 0,
@@ -97,7 +98,13 @@ def prune(
     hidden: Annotated[float | None, typer.Option(help="Share of the residual stream's dimensions that stays.")] = None,
     vocabulary: Annotated[int | None, typer.Option(help="Keep tokens that occur this often in the corpus.")] = None,
     analysis: Annotated[Path | None, typer.Option(help="BSSL's findings.")] = None,
-    corpus: Annotated[Path | None, typer.Option(help="Text (taylor, hidden, vocabulary).")] = None,
+    corpus: Annotated[Path | None, typer.Option(help="Text, for scores, compensation, hidden and vocabulary.")] = None,
+    compensate: Annotated[
+        bool | None,
+        typer.Option(
+            help="Fit the kept lines to what the dropped ones did, on training text; as a rule where --corpus is given."
+        ),
+    ] = None,
     seed: int = 1,
     force: Force = False,
 ) -> None:
@@ -109,6 +116,14 @@ def prune(
     from tprune import artifact, rounds, stages, trim
 
     source, text = artifact.read(model, "model"), _maybe(corpus, "corpus")
+    if compensate and text is None:
+        raise InputError(
+            "compensation needs calibration text",
+            got="--compensate without a corpus",
+            fix="give --corpus, or leave --compensate out",
+        )
+    default: bool = Target.model_fields["compensate"].default
+    fits = text is not None and (default if compensate is None else compensate)
     if plan is not None:
         chosen = artifact.read(plan, "plan")
     else:
@@ -124,6 +139,7 @@ def prune(
             grid=grid,
             hidden=hidden,
             vocabulary=vocabulary,
+            compensate=fits,
         )
         if trim.trims(target):
             if text is None:
@@ -141,7 +157,7 @@ def prune(
             seed,
             table=_maybe(device_table, "latency-table"),
         ).make(force)
-    done(stages.prune(out, source, chosen).make(force).path)
+    done(stages.prune(out, source, chosen, text if fits else None, seed=seed).make(force).path)
 
 
 def distill(

@@ -1,6 +1,7 @@
 """Scores against the definition of each criterion."""
 
-from typing import Any
+import copy
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tests.sparsity.small_models import Sentences, attention, model_of
+from tprune.config import Target
 from tprune.errors import InputError
 from tprune.learn.batches import collate
 from tprune.model.shape import TPruneConfig
@@ -29,14 +31,23 @@ def mask_of(name: str, unit: int, model: TPruneForConditionalGeneration) -> dict
     masks = {parameter: torch.zeros_like(tensor) for parameter, tensor in model.named_parameters()}
     stack, index, sublayer, *kind = name.split(".")
     prefix = f"{stack}.layers.{index}.{sublayer}"
-    inner, outer = {(): (["fc1"], "fc2"), ("qk",): (["q_proj", "k_proj"], None), ("vo",): (["v_proj"], "o_proj")}[
-        tuple(kind)
-    ]
+    inner, outer = {
+        (): (["fc1"], "fc2"),
+        ("qk",): (["q_proj", "k_proj"], None),
+        ("vo",): (["v_proj"], "o_proj"),
+        ("head",): (["q_proj", "k_proj", "v_proj"], "o_proj"),
+    }[tuple(kind)]
+    heads = model.get_submodule(prefix).heads if kind == ["head"] else None
+
+    def span(lines: int) -> slice:
+        return slice(unit, unit + 1) if heads is None else slice(unit * lines // heads, (unit + 1) * lines // heads)
+
     for part in inner:
-        masks[f"{prefix}.{part}.weight"][unit] = 1
-        masks[f"{prefix}.{part}.bias"][unit] = 1
+        rows = span(len(masks[f"{prefix}.{part}.weight"]))
+        masks[f"{prefix}.{part}.weight"][rows] = 1
+        masks[f"{prefix}.{part}.bias"][rows] = 1
     if outer:
-        masks[f"{prefix}.{outer}.weight"][:, unit] = 1
+        masks[f"{prefix}.{outer}.weight"][:, span(masks[f"{prefix}.{outer}.weight"].shape[1])] = 1
     return masks
 
 
@@ -60,7 +71,7 @@ def test_taylor_is_the_loss_slope_of_every_units_gate(batches: int) -> None:
     parts = batches_by_hand(pairs)
     assert len(parts) == batches
     groups = GROUPS if batches == 1 else lines.groups(SHAPES, ("ffn",))
-    found = scores.SCORES["taylor"](model, groups, pairs, 0)
+    found = scores.TEXT_SCORES["taylor"](model, groups, pairs, 0)
     collated = [collate([pairs[index] for index in part], pad_id=0, start_id=0) for part in parts]
     parameters = {name: tensor.detach() for name, tensor in model.named_parameters()}
     for group in groups:
@@ -86,26 +97,73 @@ def batches_by_hand(pairs: Sentences) -> list[list[int]]:
     return parts
 
 
-def test_taylor_leaves_no_gradients_and_the_weights_alone() -> None:
-    model = model_of(SHAPES)
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    scores.score("taylor", model, GROUPS, Sentences.random(4), 0)
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_fisher_is_the_squared_slope_of_every_units_gate(activation: str) -> None:
+    """Sentence by sentence, unit by unit: scale its lines by a gate g, (dL/dg)^2 of the sentence's loss at g = 1."""
+    shapes = copy.deepcopy(SHAPES)
+    shapes.activation = activation
+    model, pairs = model_of(shapes), Sentences.random(4)
+    groups = lines.groups(shapes, (*lines.WIDTH_KINDS, "head"))
+    found = scores.TEXT_SCORES["fisher"](model, groups, pairs, 0)
+    parameters = {name: tensor.detach() for name, tensor in model.named_parameters()}
+    sentences = [collate([pairs[index]], pad_id=0, start_id=0) for index in range(len(pairs))]
+    for group in groups:
+        for unit in range(group.size):
+            masks = mask_of(group.name, unit, model)
+            total = 0.0
+            for sentence in sentences:
+                gate = torch.ones((), requires_grad=True)
+                gated = {name: tensor + (gate - 1) * masks[name] * tensor for name, tensor in parameters.items()}
+                slope = torch.autograd.grad(loss(model, gated, sentence), gate)[0].item()
+                total += (slope * sentence["labels"].numel()) ** 2
+            assert found[group.name][unit].item() == pytest.approx(total, rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", [*scores.SCORES, *scores.TEXT_SCORES])
+def test_scoring_leaves_the_model_alone_and_depends_on_nothing_else(name: str) -> None:
+    model, pairs = model_of(SHAPES), Sentences.random(7)
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    first = scores.score(name, model, GROUPS, pairs, 0)
+    torch.manual_seed(17)
+    again = scores.score(name, model.train(), GROUPS, pairs, 0)
     assert all(parameter.grad is None for parameter in model.parameters())
-    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert all(torch.equal(before[key], tensor) for key, tensor in model.state_dict().items())
+    for group in GROUPS:
+        assert torch.equal(first[group.name], again[group.name])
+        assert first[group.name].shape == (group.size,)
+        assert (first[group.name] >= 0).all()
+        assert not first[group.name].requires_grad
 
 
-def test_taylor_without_a_corpus_is_refused() -> None:
+@pytest.mark.parametrize("name", scores.TEXT_SCORES)
+def test_scores_on_text_without_a_corpus_are_refused(name: str) -> None:
     with pytest.raises(InputError) as caught:
-        scores.score("taylor", model_of(SHAPES), GROUPS, None, 0)
+        scores.score(name, model_of(SHAPES), GROUPS, None, 0)
     assert str(caught.value) == (
-        "this score needs calibration text · got score taylor without a corpus · give a corpus, or choose magnitude"
+        f"this score needs calibration text · got score {name} without a corpus · give a corpus, or choose magnitude"
     )
 
 
-@pytest.mark.parametrize("name", ["shs", "magnitude"])
+@pytest.mark.parametrize("name", ["fisher", "activation", "apoz", "obs"])
+def test_units_that_are_no_features_are_refused(name: str) -> None:
+    layers = lines.groups(SHAPES, ("layer",))
+    with pytest.raises(InputError) as caught:
+        scores.score(name, model_of(SHAPES), layers, Sentences.random(3), 0)
+    assert str(caught.value) == (
+        "encoder.layer: this score needs units that are features of projections · got layer · "
+        "wanted ffn | qk | vo | head · choose magnitude or taylor for other units"
+    )
+
+
+def test_the_settings_list_every_score() -> None:
+    (names,) = [Target.model_fields["score"].annotation]
+    assert set(get_args(names)) == {*scores.SCORES, *scores.TEXT_SCORES}
+
+
+@pytest.mark.parametrize("name", ["shs", "group_lasso", "magnitude"])
 def test_norm_scores_are_squared_norms(name: str) -> None:
     model = model_of(SHAPES)
-    found = scores.SCORES[name](model, GROUPS, None, 0)
+    found = scores.SCORES[name](model, GROUPS, 0)
     for group in GROUPS:
         for unit in range(group.size):
             masks = mask_of(group.name, unit, model)
@@ -128,7 +186,7 @@ def test_random_scores_depend_on_the_seed_alone() -> None:
 
 def test_scores_of_a_group_sum_to_its_importance() -> None:
     model, importance = model_of(SHAPES), {"encoder.0.ffn": 0.25}
-    raw: dict[str, Any] = scores.SCORES["magnitude"](model, GROUPS, None, 0)
+    raw: dict[str, Any] = scores.SCORES["magnitude"](model, GROUPS, 0)
     found = scores.score("magnitude", model, GROUPS, None, 0, importance)
     assert found.keys() == {group.name for group in GROUPS}
     for name, values in found.items():
@@ -147,7 +205,8 @@ def test_a_dead_group_scores_zero() -> None:
 
 def test_unknown_score_is_refused() -> None:
     with pytest.raises(InputError) as caught:
-        scores.score("fisher", model_of(SHAPES), GROUPS, None, 0)
+        scores.score("hoyer", model_of(SHAPES), GROUPS, None, 0)
     assert str(caught.value) == (
-        "unknown score · got fisher · wanted shs | magnitude | taylor | random · use one of these"
+        "unknown score · got hoyer · wanted shs | group_lasso | magnitude | synflow | random | taylor | fisher | "
+        "activation | apoz | obs · use one of these"
     )
