@@ -24,7 +24,7 @@ from tprune.benchmarks import comparison, quality
 from tprune.benchmarks.quality import Output
 from tprune.benchmarks.ratios import timed_fields
 from tprune.benchmarks.record import DENSE, Environment, Row
-from tprune.config import Bench, DeviceBench
+from tprune.delivery_config import Bench, DeviceBench
 from tprune.errors import InputError, MachineError
 from tprune.export import description
 from tprune.model.search import Search

@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tprune.config import problems
 from tprune.errors import InputError
+from tprune.section import problems
 
 
 class _Given(BaseModel):

@@ -17,7 +17,7 @@ from tprune.benchmarks import latency, quality, record
 from tprune.benchmarks.quality import Output
 from tprune.benchmarks.ratios import timed_fields
 from tprune.benchmarks.record import DENSE, Row
-from tprune.config import Bench
+from tprune.delivery_config import Bench
 from tprune.errors import InputError
 from tprune.export import description, runtime
 from tprune.model import checkpoint

@@ -20,7 +20,7 @@ from tprune.artifact import Artifact
 from tprune.benchmarks import latency, probes, record
 from tprune.benchmarks.probes import Grid, Task
 from tprune.benchmarks.table import FILE, KIND, LatencyTable, write
-from tprune.config import Export, Table
+from tprune.delivery_config import Export, Table
 from tprune.errors import ModelError
 from tprune.export import description, runtime
 from tprune.export.bundle import export

@@ -12,7 +12,7 @@ from tprune.benchmarks import record
 from tprune.benchmarks.comparison import PYTORCH, VERSIONS, open_entry, size_bytes
 from tprune.benchmarks.peers.peer import Peer, Translate
 from tprune.benchmarks.record import DENSE
-from tprune.config import PRECISIONS, Export
+from tprune.delivery_config import PRECISIONS, Export
 from tprune.export.bundle import export
 from tprune.model import checkpoint
 from tprune.model.decode import one_by_one

@@ -20,7 +20,7 @@ from tprune.benchmarks import table as tables
 from tprune.benchmarks.filling import CONVENTIONS, LocalMeter, Meter
 from tprune.benchmarks.probes import Task
 from tprune.benchmarks.table import LatencyTable
-from tprune.config import Table
+from tprune.delivery_config import Table
 from tprune.model import checkpoint
 from tprune.model.shape import TPruneConfig, attention_shape
 from tprune.progress import tell

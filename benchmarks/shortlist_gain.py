@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from tprune import artifact, config
+from tprune import artifact, delivery_config
 from tprune.artifact import Artifact
 from tprune.benchmarks import latency, quality, record
 from tprune.benchmarks.ratios import timed_fields
 from tprune.benchmarks.record import DENSE, Row
-from tprune.config import PRECISIONS, Bench, Export, resolved
+from tprune.delivery_config import PRECISIONS, Bench, Export
 from tprune.export import description, runtime
 from tprune.export import lexicon as lexicons
 from tprune.export import shortlist as shortlists
@@ -31,11 +31,12 @@ from tprune.model.decode import one_by_one, translate
 from tprune.model.search import Search
 from tprune.progress import tell
 from tprune.provenance import made_by
+from tprune.section import resolved
 from tprune.text.corpus import Corpus, open_corpus
 
 ENGINES = tuple(EXPORTERS)
 SIZES = tuple(
-    config.Shortlist(first=first, best=best, threshold=threshold)
+    delivery_config.Shortlist(first=first, best=best, threshold=threshold)
     for first, best, threshold in product((50, 100, 200, 400), (20, 50, 100), (0.003, 0.001))
 )
 MOST_LOSS_PERCENT = 0.25  # of BLEU on the validation text, for a size to be chosen: half of what the test may lose
@@ -49,7 +50,7 @@ Variant = tuple[str, str]  # precision and model name
 class Trial:
     """A size of the shortlist on the validation text."""
 
-    settings: config.Shortlist
+    settings: delivery_config.Shortlist
     coverage: lexicons.Coverage
     bleu: float
     loss_percent: float
@@ -192,7 +193,9 @@ def _rows(
         )
 
 
-def _artifact(out: Path, shortlist: shortlists.Shortlist, settings: config.Shortlist, text: Artifact) -> Artifact:
+def _artifact(
+    out: Path, shortlist: shortlists.Shortlist, settings: delivery_config.Shortlist, text: Artifact
+) -> Artifact:
     with artifact.create(out, "shortlist", config=resolved(settings), parents={"corpus": text}) as partial:
         shortlists.save(shortlist, partial / shortlists.FILE)
     return artifact.read(out)

@@ -17,8 +17,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from tprune.config import Section, Target, problems
+from tprune.config import Target
 from tprune.errors import InputError
+from tprune.section import Section, problems
 
 IN_TIME = ("budget", "amount", "table")  # fields of a target of the latency planner
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]

@@ -17,9 +17,9 @@ from pydantic import ValidationError, model_validator
 
 from tprune import artifact
 from tprune.benchmarks.record import Environment
-from tprune.config import Section, problems
 from tprune.errors import ArtifactError, InputError
 from tprune.model.shape import TPruneConfig
+from tprune.section import Section, problems
 from tprune.sparsity import lines
 
 KIND, FILE, SCHEMA = "latency-table", "table.json", 1

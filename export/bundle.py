@@ -7,7 +7,7 @@ from typing import Any
 
 from tprune import artifact
 from tprune.artifact import Artifact
-from tprune.config import PRECISIONS, Export
+from tprune.delivery_config import PRECISIONS, Export
 from tprune.errors import InputError
 from tprune.export import shortlist as shortlists
 from tprune.export.description import Bundle, Graph, write

@@ -7,9 +7,9 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator
 
 from tprune import artifact
-from tprune.config import Section, problems
 from tprune.errors import ArtifactError, InputError
 from tprune.model.engine import Ids
+from tprune.section import Section, problems
 
 FILE = "bundle.json"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tprune import config
+from tprune import delivery_config
 from tprune.export import alignment, shortlist
 from tprune.export.alignment import Matrix
 from tprune.export.shortlist import Shortlist
@@ -48,7 +48,7 @@ class Coverage:
     """Mean number of candidates of a sentence."""
 
 
-def learn(corpus: Corpus, settings: config.Shortlist) -> Shortlist:
+def learn(corpus: Corpus, settings: delivery_config.Shortlist) -> Shortlist:
     """Learn candidates from a corpus's training pairs."""
     return cut(learn_lexicon(corpus, settings.iterations), settings)
 
@@ -67,7 +67,7 @@ def learn_lexicon(corpus: Corpus, iterations: int) -> Lexicon:
     )
 
 
-def cut(lexicon: Lexicon, settings: config.Shortlist) -> Shortlist:
+def cut(lexicon: Lexicon, settings: delivery_config.Shortlist) -> Shortlist:
     """Keep the most frequent target tokens, and the likeliest translations of each source token."""
     table = lexicon.table
     kept, lengths = [], []

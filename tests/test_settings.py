@@ -9,8 +9,9 @@ import pytest
 from pydantic import ValidationError
 
 from tprune import settings
-from tprune.config import Config, Learn, Target, resolved
+from tprune.config import Config, Learn, Target
 from tprune.errors import InputError
+from tprune.section import resolved
 from tprune.settings import RECIPES, load
 
 SHIPPED = sorted(RECIPES.glob("*.toml"))

@@ -18,7 +18,7 @@ from tprune.benchmarks.report import write_report
 from tprune.benchmarks.suite import Job, Suite, jobs
 from tprune.config import Config
 from tprune.errors import InputError, TpruneError
-from tprune.stages import Stage
+from tprune.stage import Stage
 
 Tell = Callable[[str], None]
 RESULTS = "results.json"

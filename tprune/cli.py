@@ -13,7 +13,7 @@ from typing import Annotated, cast
 
 import typer
 
-from tprune import settings, verbs
+from tprune import delivery_verbs, options, settings, verbs
 from tprune.errors import TpruneError
 from tprune.progress import console, tell
 
@@ -24,7 +24,7 @@ app = typer.Typer(
     help="Structured pruning of Transformer translation models, from corpus to phone.",
 )
 
-for _verb in verbs.VERBS:
+for _verb in (*verbs.VERBS, *delivery_verbs.VERBS):
     app.command()(_verb)
 
 
@@ -32,7 +32,7 @@ for _verb in verbs.VERBS:
 def run(
     recipe: Annotated[str, typer.Argument(help="quickstart, multi30k, … or a .toml file.")],
     out: Annotated[Path | None, typer.Option("--out", help="The run's directory; runs/RECIPE by default.")] = None,
-    overrides: verbs.Overrides = None,
+    overrides: options.Overrides = None,
     until: Annotated[str, typer.Option(help="Stop after this stage.")] = "report",
 ) -> None:
     """The whole pipeline, resumable; a second call redoes only what is stale."""
@@ -40,8 +40,8 @@ def run(
 
     chosen = settings.load(recipe, overrides or [])
     made = pipeline.run(chosen, out or Path("runs") / chosen.name, tell, until)
-    verbs.print_rows(made.path.parent / "results")
-    verbs.done(made.path)
+    options.print_rows(made.path.parent / "results")
+    options.done(made.path)
 
 
 @app.command()
@@ -66,21 +66,21 @@ def report(
     elif page is not None:
         from tprune.benchmarks.report import write_report
 
-        verbs.done(write_report(page, record.read_all(folder)))
+        options.done(write_report(page, record.read_all(folder)))
     elif readme and into is not None:
         update_readme(into, folder)
-        verbs.done(into)
+        options.done(into)
     elif readme:
         typer.echo("\n\n".join(readme_tables(folder).values()))
     else:
-        verbs.print_rows(folder)
+        options.print_rows(folder)
         if (source / "report" / "index.html").is_file():
-            verbs.done(source / "report" / "index.html")
+            options.done(source / "report" / "index.html")
 
 
 @app.command()
 def translate(
-    bundle: verbs.Folder,
+    bundle: options.Folder,
     beam: Annotated[int, typer.Option(help="Beam size; 1 is greedy.")] = 1,
     threads: Annotated[int, typer.Option(help="Threads of the engine.")] = 1,
     batch: Annotated[int | None, typer.Option(help="Sentences at a time; 8 by default, 1 in int8.")] = None,
@@ -107,7 +107,7 @@ def translate(
 
 @app.command()
 def explain(
-    bundle: verbs.Folder,
+    bundle: options.Folder,
     threads: Annotated[int, typer.Option(help="Threads of the engine.")] = 1,
     json: Annotated[bool, typer.Option("--json", help="Print the rows.")] = False,
 ) -> None:
@@ -134,12 +134,12 @@ def convert(
         tuple[str, str] | None,
         typer.Option(help="Source and target language of a multilingual model, in its own codes."),
     ] = None,
-    force: verbs.Force = False,
+    force: options.Force = False,
 ) -> None:
     """Convert a Hugging Face translation model, logits unchanged."""
     from tprune.model.convert import convert as convert_model
 
-    verbs.done(convert_model(model, out, force=force, languages=languages).path)
+    options.done(convert_model(model, out, force=force, languages=languages).path)
 
 
 def main() -> None:

@@ -6,8 +6,10 @@ from typing import Any
 
 from tprune import artifact
 from tprune.artifact import Artifact
-from tprune.config import Bench, Config, DeviceBench, Export, Shortlist, Table, resolved
-from tprune.stages import Stage, stage
+from tprune.config import Config
+from tprune.delivery_config import Bench, DeviceBench, Export, Shortlist, Table
+from tprune.section import resolved
+from tprune.stage import Stage, stage
 
 Entry = tuple[str, str, str]
 """Engine, precision and model name."""

@@ -11,9 +11,10 @@ from pathlib import Path
 from tprune import delivery, recovery, rounds, stages, trim
 from tprune.artifact import Artifact, read
 from tprune.benchmarks.record import DENSE, DISTILLED
-from tprune.config import MEASURE, PRECISIONS, Config, Export
+from tprune.config import Config
+from tprune.delivery_config import MEASURE, PRECISIONS, Export
 from tprune.errors import InputError
-from tprune.stages import Stage
+from tprune.stage import Stage
 
 Tell = Callable[[str], None]
 LAST = ("corpus", "dense", "analysis", "shs", "distill", "recover", "bundles", "results", "report")

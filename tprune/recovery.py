@@ -3,8 +3,10 @@
 from pathlib import Path
 
 from tprune.artifact import Artifact
-from tprune.config import Distill, Recovery, resolved
-from tprune.stages import Stage, fit, stage
+from tprune.config import Distill, Recovery
+from tprune.section import resolved
+from tprune.stage import Stage, stage
+from tprune.stages import fit
 
 VALIDATION = "validation.json"
 

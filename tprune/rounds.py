@@ -13,7 +13,7 @@ from pathlib import Path
 from tprune import recovery, stages
 from tprune.artifact import Artifact
 from tprune.config import Config, Recovery, Shs, Target
-from tprune.stages import Stage
+from tprune.stage import Stage
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tprune.config import Config, Target, problems
+from tprune.config import Config, Target
 from tprune.errors import InputError
+from tprune.section import problems
 
 RECIPES = Path(__file__).parent / "recipes"
 

@@ -1,33 +1,17 @@
 """The stages up to a pruned model: what each one reads, what it makes, from which settings.
 
-A stage is described before it is run, so that the pipeline can tell whether its artifact is still
-current. `tprune run` and the single verbs of the command line run the same stages.
+`tprune run` and the single verbs of the command line run the same stages.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tprune import artifact
 from tprune.artifact import Artifact
-from tprune.config import Analyze, Architecture, Learn, Shs, Target, Text, resolved
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One artifact to be made."""
-
-    name: str
-    out: Path
-    fingerprint: str
-    """Of everything the artifact depends on."""
-    make: Callable[[bool], Artifact]
-    """Makes the artifact; the argument says whether to replace an old one."""
-
-    def is_current(self) -> bool:
-        """Whether the artifact is there and made from these inputs."""
-        return artifact.is_current(self.out, self.fingerprint)
+from tprune.config import Analyze, Architecture, Learn, Shs, Target, Text
+from tprune.section import resolved
+from tprune.stage import Stage, stage
 
 
 def corpus(out: Path, text: Text, tokenizer: Path | None = None) -> Stage:
@@ -279,25 +263,6 @@ def _numbered(earlier: Sequence[Artifact]) -> dict[str, Artifact]:
 
 def _given(**parents: Artifact | None) -> dict[str, Artifact]:
     return {name: parent for name, parent in parents.items() if parent is not None}
-
-
-def stage(
-    name: str,
-    kind: str,
-    out: Path,
-    config: Mapping[str, Any],
-    parents: Mapping[str, Artifact],
-    make: Callable[[Path], None],
-) -> Stage:
-    """Describe a stage whose payload `make` writes into the directory it is given."""
-
-    def build(force: bool) -> Artifact:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with artifact.create(out, kind, config=config, parents=parents, force=force) as partial_out:
-            make(partial_out)
-        return artifact.read(out, kind)
-
-    return Stage(name, out, artifact.fingerprint(kind, config, parents), build)
 
 
 def fit(

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from tprune import stages
 from tprune.artifact import Artifact
-from tprune.config import Target, resolved
-from tprune.stages import Stage, stage
+from tprune.config import Target
+from tprune.section import resolved
+from tprune.stage import Stage, stage
 
 
 def trims(target: Target) -> bool:

@@ -10,14 +10,9 @@ from tprune.config import Criterion, Target
 from tprune.errors import InputError
 
 if TYPE_CHECKING:
-    from tprune.artifact import Artifact
-    from tprune.config import Config
+    pass
 
-Out = Annotated[Path, typer.Option("--out", help="Directory to write.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
-Recipe = Annotated[str | None, typer.Option("--recipe", help="A recipe's name or file; the defaults without one.")]
-Overrides = Annotated[list[str] | None, typer.Option("--set", help="section.key=value; may be repeated.")]
-Folder = Annotated[Path, typer.Argument(help="An artifact's directory.")]
+from tprune.options import Folder, Force, Out, Overrides, Recipe, done, logs_of, maybe, settings_of
 
 
 def corpus(
@@ -30,16 +25,16 @@ def corpus(
     """Check and tokenize parallel text."""
     from tprune import stages
 
-    done(stages.corpus(out, _settings(recipe, overrides).text, tokenizer).make(force).path)
+    done(stages.corpus(out, settings_of(recipe, overrides).text, tokenizer).make(force).path)
 
 
 def train(corpus: Folder, out: Out, recipe: Recipe = None, overrides: Overrides = None, force: Force = False) -> None:
     """Train the dense model."""
     from tprune import artifact, stages
 
-    chosen = _settings(recipe, overrides)
+    chosen = settings_of(recipe, overrides)
     text = artifact.read(corpus, "corpus")
-    done(stages.train(out, text, chosen.model, chosen.learn, _logs(out)).make(force).path)
+    done(stages.train(out, text, chosen.model, chosen.learn, logs_of(out)).make(force).path)
 
 
 def analyze(
@@ -49,10 +44,8 @@ def analyze(
     from tprune import artifact, stages
     from tprune.benchmarks.result_table import sparsity_table
 
-    chosen = _settings(recipe, overrides).analyze
-    made = stages.analyze(out, artifact.read(model, "model"), artifact.read(corpus, "corpus"), chosen, _logs(out)).make(
-        force
-    )
+    chosen, text = settings_of(recipe, overrides).analyze, artifact.read(corpus, "corpus")
+    made = stages.analyze(out, artifact.read(model, "model"), text, chosen, logs_of(out)).make(force)
     typer.echo(sparsity_table(artifact.read_json(made.path / "analysis.json")).markdown())
     done(made.path)
 
@@ -74,8 +67,8 @@ def sparsify(
         artifact.read(model, "model"),
         artifact.read(analysis, "analysis"),
         artifact.read(corpus, "corpus"),
-        _settings(recipe, overrides).shs,
-        _logs(out),
+        settings_of(recipe, overrides).shs,
+        logs_of(out),
     ).make(force)
     done(made.path)
 
@@ -116,7 +109,7 @@ def prune(
     from tprune import artifact, rounds, stages, trim
 
     base = source = artifact.read(model, "model")
-    text = _maybe(corpus, "corpus")
+    text = maybe(corpus, "corpus")
     if compensate and text is None:
         raise InputError(
             "compensation needs calibration text",
@@ -152,11 +145,11 @@ def prune(
         chosen = stages.plan(
             out.with_name(out.name + ".plan"),
             base,
-            _maybe(analysis, "analysis"),
+            maybe(analysis, "analysis"),
             text,
             target,
             seed,
-            table=_maybe(device_table, "latency-table"),
+            table=maybe(device_table, "latency-table"),
             dense=source if device_table else None,
         ).make(force)
     done(stages.prune(out, base, chosen, text if fits else None, seed).make(force).path)
@@ -170,7 +163,7 @@ def distill(
     from tprune.learn.distill import REPORT
 
     teacher, text = artifact.read(model, "model"), artifact.read(corpus, "corpus")
-    made = recovery.distill(out, teacher, text, _settings(recipe, overrides).distill).make(force)
+    made = recovery.distill(out, teacher, text, settings_of(recipe, overrides).distill).make(force)
     found = artifact.read_json(made.path / REPORT)
     typer.echo(
         f"{found['pairs']} sources translated, {found['same']} as in the corpus; {found['empty']} empty and "
@@ -196,169 +189,10 @@ def recover(
         artifact.read(model, "model"),
         artifact.read(teacher, "model"),
         artifact.read(corpus, "corpus"),
-        _settings(recipe, overrides).recovery,
-        _logs(out),
+        settings_of(recipe, overrides).recovery,
+        logs_of(out),
     ).make(force)
     done(made.path)
 
 
-def shortlist(
-    corpus: Folder, out: Out, recipe: Recipe = None, overrides: Overrides = None, force: Force = False
-) -> None:
-    """Learn the target tokens worth computing for each source token, for `export --shortlist`."""
-    from tprune import artifact, delivery
-    from tprune.export.lexicon import COVERAGE
-
-    text = artifact.read(corpus, "corpus")
-    made = delivery.shortlist(out, text, _settings(recipe, overrides).shortlist).make(force)
-    found = artifact.read_json(made.path / COVERAGE)
-    typer.echo(
-        f"of the validation text: {found['tokens']:.1%} of the target tokens and {found['sentences']:.1%} of the "
-        f"sentences covered by {found['candidates']:.0f} candidates a sentence"
-    )
-    done(made.path)
-
-
-def export(
-    model: Folder,
-    out: Out,
-    engine: Annotated[str, typer.Option(help="onnxruntime or executorch.")] = "onnxruntime",
-    precision: Annotated[str, typer.Option(help="fp32, int8 or, for ONNX Runtime, int8-block.")] = "fp32",
-    corpus: Annotated[Path | None, typer.Option(help="Its validation sentences are used for the parity check.")] = None,
-    shortlist: Annotated[Path | None, typer.Option(help="Compute the logits of its candidates only.")] = None,
-    recipe: Recipe = None,
-    overrides: Overrides = None,
-    force: Force = False,
-) -> None:
-    """Write a bundle for an engine and check it against the model."""
-    from tprune import artifact, delivery
-
-    chosen, text = _settings(recipe, overrides).export, _maybe(corpus, "corpus")
-    few = _maybe(shortlist, "shortlist")
-    done(delivery.bundle(out, artifact.read(model, "model"), engine, precision, text, chosen, few).make(force).path)
-
-
-def table(
-    out: Annotated[Path, typer.Argument(help="Directory to write.")],
-    like: Annotated[Path, typer.Option(help="The largest model that the table has to predict.")],
-    engine: Annotated[str, typer.Option(help="onnxruntime or executorch.")] = "onnxruntime",
-    precision: Annotated[str, typer.Option(help="fp32, int8 or, for ONNX Runtime, int8-block.")] = "fp32",
-    threads: Annotated[int, typer.Option(help="Threads of the engine.")] = 1,
-    corpus: Annotated[Path | None, typer.Option(help="Its validation sentences tell the lengths.")] = None,
-    recipe: Recipe = None,
-    overrides: Overrides = None,
-    force: Force = False,
-) -> None:
-    """Measure what each component of a model costs on this machine, for `prune --speedup`."""
-    from tprune import artifact, delivery
-
-    given = [f"table.engine={engine}", f"table.precision={precision}", f"table.threads={threads}"]
-    chosen = _settings(recipe, [*given, *(overrides or [])]).table
-    done(delivery.table(out, artifact.read(like, "model"), _maybe(corpus, "corpus"), chosen).make(force).path)
-
-
-def bench(
-    dense: Annotated[Path, typer.Argument(help="The dense model's directory or bundle.")],
-    pruned: Annotated[list[Path], typer.Argument(help="Pruned models, or their bundles for the same engine.")],
-    corpus: Annotated[Path, typer.Option(help="Its test splits are translated.")],
-    out: Out,
-    device: Annotated[
-        list[str] | None,
-        typer.Option(help="Run bundles there instead: local, adb[:SERIAL] or ssh:HOST; may be repeated."),
-    ] = None,
-    sustained: Annotated[
-        float | None, typer.Option(help="Run each model for so many minutes besides, on each device.")
-    ] = None,
-    recipe: Recipe = None,
-    overrides: Overrides = None,
-    force: Force = False,
-) -> None:
-    """Latency and BLEU of dense and pruned models, in turn, on this machine or on devices."""
-    from tprune import artifact, delivery
-
-    longer = [] if sustained is None else [f"device.sustained_minutes={sustained}"]
-    chosen, text = _settings(recipe, [*(overrides or []), *longer]), artifact.read(corpus, "corpus")
-    kind = "bundle" if device else None
-    given = [("dense", artifact.read(dense, kind)), *((path.name, artifact.read(path, kind)) for path in pruned)]
-    entries = {delivery.entry_of(name, made): made for name, made in given}
-    stage = (
-        delivery.bench_devices(out, chosen.name, entries, text, chosen, device)
-        if device
-        else delivery.bench(out, chosen.name, entries, text, chosen.bench)
-    )
-    made = stage.make(force)
-    print_rows(made.path)
-    done(made.path)
-
-
-def pack(
-    bundle: Folder,
-    corpus: Annotated[Path, typer.Option(help="Its test sentences go along.")],
-    out: Out,
-    abi: Annotated[str, typer.Option(help="x86_64 or aarch64.")] = "aarch64",
-    recipe: Recipe = None,
-    overrides: Overrides = None,
-    force: Force = False,
-) -> None:
-    """Write what is pushed to a device for a bundle into one folder, to be started there by hand."""
-    from tprune import artifact, delivery
-
-    chosen = _settings(recipe, overrides).device
-    done(delivery.pack(out, artifact.read(bundle, "bundle"), artifact.read(corpus, "corpus"), abi, chosen, force).path)
-
-
-def devices(
-    device: Annotated[list[str] | None, typer.Option(help="Look at this one besides, such as ssh:HOST.")] = None,
-) -> None:
-    """Phones and boards that can be reached, and what they are."""
-    from tprune.android_runner import shelf
-
-    for line in shelf.lines(device or []):
-        typer.echo(line)
-
-
-def print_rows(folder: Path) -> None:
-    """Print the result rows of a folder as tables."""
-    from tprune.benchmarks import record
-    from tprune.benchmarks.ranking import ranking_tables
-    from tprune.benchmarks.result_table import rows_to_markdown
-
-    if folder.is_dir():
-        rows = record.read_all(folder)
-        typer.echo("\n\n".join([*(table.markdown() for table in ranking_tables(rows)), rows_to_markdown(rows)]))
-
-
-def done(path: Path) -> None:
-    """Print the one line a verb ends with: where its artifact is."""
-    typer.echo(str(path))
-
-
-def _settings(recipe: str | None, overrides: list[str] | None) -> "Config":
-    return settings.load(recipe, overrides or []) if recipe else settings.defaults(overrides or [])
-
-
-def _maybe(path: Path | None, kind: str) -> "Artifact | None":
-    from tprune import artifact
-
-    return None if path is None else artifact.read(path, kind)
-
-
-def _logs(out: Path) -> Path:
-    return out.with_name(out.name + ".logs")
-
-
-VERBS = (
-    corpus,
-    train,
-    analyze,
-    sparsify,
-    prune,
-    distill,
-    recover,
-    shortlist,
-    export,
-    table,
-    bench,
-    pack,
-    devices,
-)
+VERBS = (corpus, train, analyze, sparsify, prune, distill, recover)

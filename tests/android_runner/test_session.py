@@ -24,7 +24,8 @@ from tprune.android_runner.transport import Device
 from tprune.artifact import Artifact
 from tprune.benchmarks import quality, record
 from tprune.benchmarks.result_table import rows_to_markdown
-from tprune.config import Bench, DeviceBench, Export, Text
+from tprune.config import Text
+from tprune.delivery_config import Bench, DeviceBench, Export
 from tprune.export.bundle import export
 from tprune.export.runtime import open_bundle
 from tprune.model import checkpoint

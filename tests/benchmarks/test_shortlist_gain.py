@@ -1,12 +1,12 @@
 """The size of the shortlist is the smallest that loses little on the validation text."""
 
-from tprune import config
+from tprune import delivery_config
 from tprune.benchmarks.shortlist_gain import SIZES, Trial, choose
 from tprune.export.lexicon import Coverage
 
 
 def trial(candidates: float, loss_percent: float) -> Trial:
-    return Trial(config.Shortlist(), Coverage(0.9, 0.5, candidates), 30.0, loss_percent)
+    return Trial(delivery_config.Shortlist(), Coverage(0.9, 0.5, candidates), 30.0, loss_percent)
 
 
 def test_the_smallest_of_those_that_lose_little_is_chosen() -> None:

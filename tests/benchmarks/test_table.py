@@ -17,7 +17,7 @@ from tprune.benchmarks import filling, prediction, probes, table
 from tprune.benchmarks.filling import LocalMeter
 from tprune.benchmarks.probes import Task
 from tprune.benchmarks.table import LatencyTable, Surface
-from tprune.config import Table
+from tprune.delivery_config import Table
 from tprune.model.shape import TPruneConfig, attention_shape, dense_config
 from tprune.sparsity import latency, lines
 

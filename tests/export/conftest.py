@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tprune import artifact
-from tprune.config import Export
+from tprune.delivery_config import Export
 from tprune.export.bundle import export
 from tprune.model import checkpoint
 from tprune.model.engine import Ids

@@ -6,7 +6,7 @@ import pytest
 
 from tests.export.conftest import CASES, POSITIONS, SETTINGS, Bundles, build
 from tprune import artifact
-from tprune.config import Export
+from tprune.delivery_config import Export
 from tprune.errors import ArtifactError, ExportError, InputError, ModelError
 from tprune.export import bundle as driver
 from tprune.export import description

@@ -13,7 +13,7 @@ from scipy import sparse
 
 from tests.command import tprune
 from tests.export.conftest import ENGINES, SETTINGS, Bundles, build
-from tprune import artifact, config
+from tprune import artifact, delivery_config
 from tprune.artifact import Artifact
 from tprune.errors import ArtifactError, ExportError, InputError
 from tprune.export import description, tensors
@@ -34,7 +34,7 @@ LEXICON = Lexicon(sparse.csr_array(TABLE), np.array([9, 1, 1, 8, 3], np.float32)
 
 
 def cut(**settings: Any) -> Shortlist:
-    return lexicons.cut(LEXICON, config.Shortlist(**({"first": 1, "best": 2, "threshold": 0.1} | settings)))
+    return lexicons.cut(LEXICON, delivery_config.Shortlist(**({"first": 1, "best": 2, "threshold": 0.1} | settings)))
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_candidates_by_hand(settings: dict[str, Any], source: list[int], wanted:
 
 def test_what_is_never_said_is_no_frequent_token() -> None:
     silent = replace(LEXICON, frequencies=np.array([9, 1, 1, 0, 3], np.float32))
-    assert lexicons.cut(silent, config.Shortlist(first=5, best=0)).always.tolist() == [0, 1, 2, 4]
+    assert lexicons.cut(silent, delivery_config.Shortlist(first=5, best=0)).always.tolist() == [0, 1, 2, 4]
 
 
 def test_coverage_by_hand() -> None:

@@ -15,7 +15,7 @@ from tests.command import tprune
 from tests.export.conftest import ENGINES, attention
 from tests.export.test_runtime import sealed
 from tprune import artifact
-from tprune.config import Export
+from tprune.delivery_config import Export
 from tprune.errors import InputError
 from tprune.export import description
 from tprune.export.bundle import export

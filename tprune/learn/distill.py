@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from tprune import artifact
 from tprune.artifact import Artifact
-from tprune.config import Distill, resolved
+from tprune.config import Distill
 from tprune.errors import InputError
 from tprune.learn.batches import Parallel
 from tprune.model.decode import translate
 from tprune.model.engine import Engine
 from tprune.model.search import Search
+from tprune.section import resolved
 from tprune.text.corpus import open_corpus, write_ids
 
 REPORT = "distill.json"

@@ -8,9 +8,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tprune import artifact
-from tprune.config import problems
 from tprune.errors import PlanError
 from tprune.model.shape import TPruneConfig
+from tprune.section import problems
 from tprune.sparsity import lines
 from tprune.sparsity.lines import STACKS
 

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tprune import artifact
-from tprune.config import Text, resolved
+from tprune.config import Text
 from tprune.errors import ArtifactError
+from tprune.section import resolved
 from tprune.text import checks, sources, vocab
 from tprune.text.sources import Segments
 
