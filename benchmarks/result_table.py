@@ -228,9 +228,11 @@ def _table(title: str, rows: Sequence[Row], columns: Sequence[str]) -> Table:
     )
     if len({row.seed for row in rows}) > 1:
         columns = (columns[0], "Seed", *columns[1:])
-    notes = [
-        f"{DOUBTFUL} {row.model}, {setting(row)}: {', '.join(row.valid.reasons)}" for row in ordered if not row.valid.ok
-    ]
+    doubts: dict[str, list[str]] = defaultdict(list)
+    for row in ordered:
+        if not row.valid.ok:
+            doubts[", ".join(row.valid.reasons)].append(f"{row.model}, {setting(row)}")
+    notes = [f"{DOUBTFUL} {reasons}: {'; '.join(named)}" for reasons, named in doubts.items()]
     return Table(
         title,
         tuple(columns),

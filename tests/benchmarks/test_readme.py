@@ -43,7 +43,7 @@ def test_readme_tables_by_test_set_engine_and_machine(results: Path) -> None:
 | dense | fp32 | 1 | greedy | 9.00 M | 36.00 MB | 20.0 ms | 1.00x | 38.00 | 0.0 % (≤ 0.0 %) |
 | half-2 | fp32 | 1 | greedy | 5.00 M | 36.00 MB | 10.0 ms | 2.00x (1.94–2.06) † | 36.48 | 4.0 % (≤ 4.6 %) |
 
-† half-2, onnxruntime fp32, 1 thread, greedy: device was hot"""
+† device was hot: half-2, onnxruntime fp32, 1 thread, greedy"""
     }
 
 
