@@ -127,6 +127,14 @@ def _config_of(suite: Suite, job: Job, base: Config) -> Config:
             got=", ".join(changed),
             fix="put it into the suite's own `set`, or into a suite of its own",
         )
+    if trim.trims(job.target):
+        raise InputError(
+            "an ablation keeps the vocabulary and the stream",
+            where=f"row {job.entry.name}",
+            wanted="targets without vocabulary and hidden",
+            fix="start the suite from a run whose dense model is trimmed",
+        )
+    pipeline.require_trained(config.model_copy(update={"targets": (job.target,)}))
     return config
 
 

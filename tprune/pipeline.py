@@ -40,7 +40,7 @@ def run(config: Config, out: Path, tell: Tell, until: str = "report") -> Artifac
         raise InputError("no such stage", got=until, wanted=" | ".join(LAST), fix="use one of these")
     if out.exists() and not out.is_dir():
         raise InputError("not a directory", where=out, fix="give a directory, or a new name, with --out")
-    _require_trained(config)
+    require_trained(config)
     steps = LAST[: LAST.index(until) + 1]
     if config.start is not None:
         # the converted model brings the tokenizer, so it comes before the text
@@ -132,7 +132,7 @@ def _wants_shs(config: Config) -> bool:
     return any(rounds.reads_sparse(target) for target in config.targets)
 
 
-def _require_trained(config: Config) -> None:
+def require_trained(config: Config) -> None:
     """Refuse to call norms those of a group lasso when another penalty made them."""
     names = [target.name for target in config.targets if target.score == "group_lasso"]
     if names and config.shs.penalty.kind != "group_lasso":

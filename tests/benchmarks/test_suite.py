@@ -17,7 +17,7 @@ from tprune.benchmarks.suite import Suite
 from tprune.errors import InputError
 from tprune.model import checkpoint
 from tprune.sparsity import plan
-from tprune.sparsity.scores import SCORES
+from tprune.sparsity.scores import SCORES, TEXT_SCORES
 
 SMALL = """
 name = "mini-suite"
@@ -227,6 +227,18 @@ def test_a_row_may_not_change_what_all_share(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("target", "problem"),
+    [
+        ('score = "group_lasso"', "no model is trained for this score"),
+        ("vocabulary = 2", "an ablation keeps the vocabulary"),
+    ],
+)
+def test_a_target_that_no_row_can_have(tmp_path: Path, target: str, problem: str) -> None:
+    given = suite.load(write(tmp_path, SMALL.replace('score = "random"', target, 1)))
+    assert problem in error_of(ablation.run, given, tmp_path / "out", lambda _: None)
+
+
 def test_no_such_suite(tmp_path: Path) -> None:
     assert "no such suite" in error_of(suite.load, tmp_path / "none.toml")
     (tmp_path / "bad.toml").write_text("name = ")
@@ -236,7 +248,7 @@ def test_no_such_suite(tmp_path: Path) -> None:
 def test_the_shipped_suite_compares_every_criterion() -> None:
     shipped: Suite = suite.load(ROOT / "benchmarks" / "suite.toml")
     same = [job for job in suite.jobs(shipped) if job.entry.widths == "same" and not job.entry.fresh]
-    assert {job.target.score for job in same} >= set(SCORES)
+    assert {job.target.score for job in same} == {*SCORES, *TEXT_SCORES}
     assert {job.shape for job in same} == {shape.name for shape in shipped.shapes}
     for job in suite.jobs(shipped):
         settings.load(shipped.recipe, [*shipped.set, *job.entry.set])
