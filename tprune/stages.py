@@ -251,9 +251,8 @@ def prune(
         else:
             vocab.copy_files(model.path, partial_out)
 
-    config = {"tokens_only": True} if tokens_only else {}
-    if text is not None:
-        config |= {"seed": seed}
+    config: dict[str, Any] = {"tokens_only": True} if tokens_only else {}
+    config |= {"seed": seed} if text else {}
     return stage(f"prune {out.name}", "model", out, config, _given(model=model, plan=chosen, corpus=text), make)
 
 
