@@ -49,11 +49,12 @@ def measure(
     """
     train, valid = corpus.split(corpus.train), corpus.split(corpus.valid)
     importance = bssl.importance(analysis)
-    for key in keys(models):
-        if any((row["planner"], row["score"], row["seed"]) == key for row in done):
-            continue
-        kind, score, seed = key
-        model = models["shs" if score == "shs" else "dense"]
+    old = {(row["planner"], row["score"], row["seed"]) for row in done}
+    left = [key for key in keys(models) if key not in old]
+    uncut = {name: token_loss(model, valid) for name, model in models.items()} if left else {}
+    for kind, score, seed in left:
+        source = "shs" if score == "shs" else "dense"
+        model = models[source]
         start = perf_counter()
         found = scores.score(
             score, model, lines.groups(model.config, lines.WIDTH_KINDS), train, seed, importance=importance
@@ -71,7 +72,7 @@ def measure(
             "seed": seed,
             "keep": keep,
             "parameters": cut.num_parameters(),
-            "loss_uncut": token_loss(model, valid),
+            "loss_uncut": uncut[source],
             "loss": token_loss(cut, valid),
             "loss_compensated": token_loss(surgery.prune(made_up, chosen), valid),
             "score_seconds": round(scored - start, 2),

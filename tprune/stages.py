@@ -242,7 +242,8 @@ def prune(
         else:
             vocab.copy_files(model.path, partial_out)
 
-    config = ({"tokens_only": True} if tokens_only else {}) | ({"seed": seed} if text else {})
+    config: dict[str, Any] = {"tokens_only": True} if tokens_only else {}
+    config |= {"seed": seed} if text else {}
     return stage(f"prune {out.name}", "model", out, config, _given(model=model, plan=chosen, corpus=text), make)
 
 
