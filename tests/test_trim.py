@@ -1,27 +1,15 @@
-"""Targets with a vocabulary or a stream of their own, where they are refused and where they change nothing."""
+"""Targets with a vocabulary or a stream of their own, and their budgets."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from tests.artifacts import error_of
 from tests.sparsity.small_models import config, model_of
-from tprune import ablation, rounds, trim
+from tprune import rounds, trim
 from tprune.config import Target
 from tprune.model import checkpoint
 from tprune.sparsity import cost
-
-
-def test_a_suite_compares_plans_of_one_model(tmp_path: Path) -> None:
-    job: Any = SimpleNamespace(entry=SimpleNamespace(widths="own"), target=Target(name="t", vocabulary=1))
-    nothing: Any = None
-    said = error_of(ablation._cut, job, nothing, nothing, nothing, nothing, tmp_path, tmp_path, nothing)
-    assert said == (
-        "target t: rows are compared on one model · got a vocabulary or residual stream of its own · leave hidden and "
-        "vocabulary out of the suite's targets"
-    )
 
 
 @pytest.mark.parametrize(("fields", "wanted"), [({}, False), ({"hidden": 0.5}, True), ({"vocabulary": 3}, True)])

@@ -190,13 +190,6 @@ def _cut(
     """The smaller model before recovery."""
     if job.entry.widths == "dense":
         return base.dense
-    if trim.trims(job.target):
-        raise InputError(
-            "rows are compared on one model",
-            where=f"target {job.target.name}",
-            got="a vocabulary or residual stream of its own",
-            fix="leave hidden and vocabulary out of the suite's targets",
-        )
     sparse = None
     if rounds.reads_sparse(job.target):
         sparse = settle(
