@@ -114,6 +114,12 @@ def test_budgets_lie_geometrically_between(tmp_path: Path) -> None:
     assert [part.drop_decoder_layers for part in (first, second, third)] == [1, 0, 0]
 
 
+def test_speedups_of_rounds_are_over_the_dense_model(tmp_path: Path) -> None:
+    target = Target(name="t", planner="latency", budget="speedup", amount=8.0, table="t", rounds=3)
+    shares = [rounds.share_of(target, number, tmp_path / "whole", tmp_path / "smaller") for number in (1, 2, 3)]
+    assert [part.amount for part in shares] == pytest.approx([2.0, 4.0, 8.0])
+
+
 def test_a_threshold_has_no_budget_to_come_closer_to() -> None:
     with pytest.raises(ValueError, match="rounds come closer to a share or a speedup"):
         Target(name="t", planner="threshold", rounds=2)

@@ -67,6 +67,17 @@ def test_plans_fit_and_are_within_the_time(shapes: TPruneConfig, speedup: float,
     assert any(layer["cross_attn"]["heads"] for layer in left["decoder"]) or not had_cross
 
 
+def test_a_speedup_is_over_the_model_before_anything_was_cut() -> None:
+    whole, trimmed = config(ffn=24, depth=2), config(ffn=16, depth=2)
+    dense_ms, scores = latency.total(whole, Linear()), random_scores(trimmed)
+    assert latency.total(trimmed, Linear()) < dense_ms
+    over_dense, over_itself = (
+        planner.make(trimmed, target(amount=1.2), scores, costs=Linear(), whole=known) for known in (whole, None)
+    )
+    assert over_dense.how["dense_ms"] == pytest.approx(dense_ms)
+    assert spent(trimmed, over_itself) < spent(trimmed, over_dense) <= dense_ms / 1.2
+
+
 def test_the_plan_is_pruned_to_what_was_predicted() -> None:
     shapes = config(heads=2, width=8, ffn=20, depth=2)
     chosen = planner.make(shapes, target(amount=2.5), random_scores(shapes), costs=Linear())
