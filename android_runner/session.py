@@ -239,19 +239,21 @@ def refuse_unequal(journals: Mapping[str, Sequence[Journal]], where: str) -> Non
     Raises:
         MachineError: They do.
     """
-    said: dict[tuple[Any, ...], str] = {}
+    said: dict[tuple[Any, ...], list[str]] = {}
     for model, done in journals.items():
         for one in done:
             assert one.start is not None and one.load is not None
             start, load = one.start, one.load
-            said[start.mode, start.threads, tuple(start.cpus), load.engine, load.engine_version] = model
+            key = start.mode, start.threads, tuple(start.cpus), load.engine, load.engine_version
+            said.setdefault(key, []).append(model)
     if len(said) > 1:
         raise MachineError(
             "these runs cannot be compared",
             where=where,
             problems=[
-                f"{model}: {engine} {version} {mode}, threads {threads}, processors {','.join(map(str, cpus))}"
-                for (mode, threads, cpus, engine, version), model in said.items()
+                f"{', '.join(dict.fromkeys(models))}: {engine} {version} {mode}, threads {threads}, "
+                f"processors {','.join(map(str, cpus))}"
+                for (mode, threads, cpus, engine, version), models in said.items()
             ],
             fix="measure them in one session that nothing changes in between",
         )

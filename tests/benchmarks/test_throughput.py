@@ -41,7 +41,8 @@ def test_rows_of_a_throughput_run(model: Artifact) -> None:
     ]
     for row in rows:
         said = row.model_dump()
-        assert said["sentences_per_second"]["p50"] == pytest.approx(np.median(said["sentences_per_second"]["samples"]))
+        speeds = said["sentences_per_second"]
+        assert speeds["p50"] == pytest.approx(np.median(speeds["samples"]), abs=1e-3)  # the samples are rounded
         assert len(said["sentences_per_second"]["samples"]) == 3
         assert (row.speedup is None) == (row.engine == "ctranslate2")
         if row.precision == "fp32":
