@@ -48,6 +48,14 @@ def test_a_model_comes_back_as_it_was(case: int, tmp_path: Path) -> None:
         assert not again.training
 
 
+@pytest.mark.parametrize("case", range(6))
+def test_what_is_not_trained_stays_so(case: int, tmp_path: Path) -> None:
+    model = ours(case)
+    save(model, tmp_path)
+    frozen = {name for name, parameter in load(tmp_path).named_parameters() if not parameter.requires_grad}
+    assert frozen == ({"positions.weight"} if model.config.positions == "sinusoidal" else set())
+
+
 def test_saving_and_loading_say_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     save(ours(1), tmp_path)
     load(tmp_path)

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from transformers.utils import logging
 
 from tprune.errors import ModelError
+from tprune.model.layers import Positions
 from tprune.model.shape import TPruneConfig
 from tprune.model.transformer import TPruneForConditionalGeneration
 
@@ -51,6 +52,9 @@ def load(path: Path) -> TPruneForConditionalGeneration:
         model = TPruneForConditionalGeneration.from_pretrained(
             path, use_safetensors=True, local_files_only=True, dtype=torch.float32
         )
+    for part in model.modules():
+        if isinstance(part, Positions):  # which `from_pretrained` makes trainable, whatever they were
+            part.weight.requires_grad_(not part.sinusoidal)
     return model.eval()  # type: ignore[no-any-return]
 
 
