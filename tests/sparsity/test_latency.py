@@ -175,6 +175,17 @@ def test_forced_layers_are_gone_before_anything_is_chosen() -> None:
     assert 1 not in chosen.keep["decoder.layer"]
 
 
+def test_a_decoder_that_reads_nothing_keeps_something() -> None:
+    shapes = config(ffn=16, depth=2)
+    for layer in shapes.decoder_shapes or []:
+        layer["cross_attn"] = {**layer["cross_attn"], "heads": 0}
+    smallest = target(budget="milliseconds", amount=0.5 * latency.total(shapes, Linear()))
+    chosen = planner.make(shapes, smallest, random_scores(shapes), costs=Linear())
+    assert all(len(layers) >= 1 for layers in plan.pruned_shapes(shapes, chosen).values())
+    with pytest.raises(PlanError, match="the budget cannot be met"):
+        planner.make(shapes, target(budget="milliseconds", amount=0.1), random_scores(shapes), costs=Linear())
+
+
 def test_an_impossible_time_names_the_possible_one() -> None:
     shapes = config(heads=2, width=4, ffn=12, depth=1)
     with pytest.raises(PlanError) as caught:

@@ -149,6 +149,7 @@ def _layer(
 ) -> list[_Part]:
     found = []
     shape = lines.layer_shapes(config, stack)[index]
+    reads = any(lines.is_there(layer["cross_attn"]) for layer in lines.layer_shapes(config, "decoder"))
     for unit, name in enumerate(lines.sublayers(shape)):
         where = f"{stack}.{index}.{name}"
         if name == "ffn":
@@ -157,7 +158,8 @@ def _layer(
             values, keeps, shapes = _attentions(where, shape[name], scores, grid)
         measured = importance.sublayers.get(f"{stack}.{index}.sublayer")
         scale = 1.0 if measured is None else measured[unit] / max(values[0], 1e-30)
-        anchor = stack == "encoder" or name == "cross_attn"  # a decoder that never reads the source is none
+        # a decoder that reads the source goes on reading it; any other stack keeps something
+        anchor = stack == "encoder" or name == "cross_attn" or not reads
         options = [
             Option(costs.sublayer(config.d_model, stack, name, one), value * scale, anchor=anchor)
             for one, value in zip(shapes, values, strict=True)
