@@ -29,7 +29,8 @@ class Table:
             "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |"
             for line in (self.heads, marks, *self.lines)
         )
-        return "\n\n".join(part for part in (f"**{self.title}**", body, *self.notes) if part)
+        title = f"**{self.title}**" if self.title else ""
+        return "\n\n".join(part for part in (title, body, *self.notes) if part)
 
 
 def result_tables(rows: Iterable[Row]) -> list[Table]:

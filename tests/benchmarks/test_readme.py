@@ -98,6 +98,11 @@ def test_plan_table_lists_scalar_settings() -> None:
     assert table.lines == (("half", "shs", "0.5", "–"), ("tiny", "–", "–", "8"))
 
 
+def test_a_table_without_a_title_has_none() -> None:
+    assert measured_table([row()]).markdown().startswith("| Engine |")
+    assert "****" not in rows_to_markdown([row()])
+
+
 def test_cells_cannot_break_a_markdown_table() -> None:
     assert r"| a\|b |" in rows_to_markdown([row(model="a|b")])
 
