@@ -58,7 +58,7 @@ def test_a_table_leads_to_the_speedup(
     assert how["predicted_speedup"] >= 2
     assert how["predicted_ms"] == pytest.approx(table.predict(made, after.config))
     assert f"predicted {how['predicted_ms']:.2f} ms instead of {how['dense_ms']:.2f}" in capsys.readouterr().err
-    assert set(artifact.read(tmp_path / "small.plan").manifest["parents"]) == {"model", "table"}
+    assert set(artifact.read(tmp_path / "small.plan").manifest["parents"]) == {"model", "table", "dense"}
     assert set(table.unit_costs(made, before.config)) == {
         group.name for group in lines.groups(before.config, lines.WIDTH_KINDS)
     }
