@@ -18,7 +18,7 @@ from tprune.android_runner.links import DeviceLostError, Link
 from tprune.artifact import sha256
 from tprune.errors import InputError, MachineError
 
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*(/[A-Za-z0-9_][A-Za-z0-9._+-]*)*")
 SECONDS = 30.0  # for a short command
 SLOWEST_BYTES_PER_SECOND = 1e6  # of a link, for the time limit of a copy
 PID, STATUS, LOG = "pid", "status", "log.txt"
@@ -272,7 +272,7 @@ def _checked(name: str) -> str:
         raise InputError(
             "no name for a file on a device",
             got=repr(name),
-            wanted="letters, digits, . _ - and no part that begins with . or -",
+            wanted="letters, digits, . _ + - and no part that begins with . + or -",
             fix="rename it",
         )
     return name

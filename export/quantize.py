@@ -4,7 +4,8 @@ Quantized are the products with a weight: every projection, both maps of a feed-
 projection. Not quantized are the products inside attention, whose both sides are activations and which are short
 at a sentence's length; norms and softmax, which need the range; and the embedding, of which a step reads one row.
 
-`int8` means the same on every processor, to the last bit of its sums: activations unsigned, one scale a tensor, found
+`int8` means the same on x86 and on Arm without SME, for which ONNX Runtime has other kernels, to the last bit of its
+sums: activations unsigned, one scale a tensor, found
 at run time; weights signed, one scale an output column, in 7 bits. Two products of a full 8-bit weight overflow the
 16-bit sums of x86 processors without VNNI, so that a bundle would translate differently there than on a phone.
 Unsigned 8-bit weights would not, but x86 holds them in 16 bits: a step that reads its weights from memory took 1.5
