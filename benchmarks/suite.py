@@ -1,14 +1,12 @@
 """An ablation as data: which criteria and recipes are compared, on which shapes, with which seeds.
 
-Run as `python -m tprune.benchmarks.suite SUITE OUT [--run RUN] [--set section.key=value]`; it goes on where it was
-stopped, row by row, and `tprune report OUT` prints the rows. `--run` takes corpus, dense model and analysis of a run.
+`tprune.ablation` runs it.
 
 Criteria that keep the same widths take the same time, so the rule is: one shape for each speedup, and every criterion
 chooses which units of that shape to keep. A row with `widths = "own"` brings its own planner instead, and keeps as much
 as takes the shape's time by a latency table; one with `widths = "dense"` is trained like the others without a cut.
 """
 
-import argparse
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -143,22 +141,3 @@ def _target(shape: Target, row: Entry, name: str) -> Target:
     if wanted["planner"] != "latency" == shape.planner:
         wanted = {key: value for key, value in wanted.items() if key in row.target or key not in IN_TIME}
     return Target.model_validate(wanted)
-
-
-def _main() -> None:
-    from tprune import ablation
-    from tprune.progress import tell
-
-    parser = argparse.ArgumentParser(prog="python -m tprune.benchmarks.suite", description=__doc__)
-    parser.add_argument("suite", type=Path, help="a .toml file, such as benchmarks/suite.toml")
-    parser.add_argument("out", type=Path, help="directory of the runs and of results.json")
-    parser.add_argument("--run", type=Path, help="take corpus, dense model and analysis from this run")
-    parser.add_argument("--set", action="append", default=[], metavar="section.key=value", help="for every row")
-    given = parser.parse_args()
-    suite = load(given.suite)
-    suite = suite.model_copy(update={"set": (*suite.set, *given.set)})
-    print(ablation.run(suite, given.out, tell, given.run))
-
-
-if __name__ == "__main__":
-    _main()

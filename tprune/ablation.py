@@ -1,11 +1,15 @@
 """Runs an ablation: what rows share is made once, each row is made and measured by itself, and all of it resumes.
 
+Run as `python -m tprune.ablation SUITE OUT [--run RUN] [--set section.key=value]`; it goes on where it was stopped, row
+by row, and `tprune report OUT` prints the rows. `--run` takes corpus, dense model and analysis of a run.
+
 OUT/shared      corpus, dense model and analysis, SHS models, distilled text
 OUT/shapes      the plan of every shape
 OUT/rows/ROW    plans, models, bundles and results of one row and seed
 OUT/results.json, OUT/report
 """
 
+import argparse
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +19,10 @@ from tprune.artifact import Artifact
 from tprune.benchmarks import record
 from tprune.benchmarks.record import DENSE, Row
 from tprune.benchmarks.report import write_report
-from tprune.benchmarks.suite import Job, Suite, jobs
+from tprune.benchmarks.suite import Job, Suite, jobs, load
 from tprune.config import Config
 from tprune.errors import InputError, TpruneError
+from tprune.progress import tell as tell_user
 from tprune.stage import Stage
 
 Tell = Callable[[str], None]
@@ -211,3 +216,19 @@ def _once(path: Path, describe: Callable[[Path], Stage]) -> Stage:
 
 def _logs(path: Path) -> Path:
     return path.with_name(path.name + ".logs")
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tprune.ablation", description=__doc__)
+    parser.add_argument("suite", type=Path, help="a .toml file, such as benchmarks/suite.toml")
+    parser.add_argument("out", type=Path, help="directory of the runs and of results.json")
+    parser.add_argument("--run", type=Path, help="take corpus, dense model and analysis from this run")
+    parser.add_argument("--set", action="append", default=[], metavar="section.key=value", help="for every row")
+    given = parser.parse_args()
+    suite = load(given.suite)
+    suite = suite.model_copy(update={"set": (*suite.set, *given.set)})
+    print(run(suite, given.out, tell_user, given.run))
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,12 +1,7 @@
 """The training loop: its losses, schedule and checkpoints, resume, and several processes."""
 
-import json
 import math
-import os
 import random
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +10,6 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from tests.conftest import ROOT
-from tests.learn.two_processes import train
 from tests.sparsity.small_models import Sentences, config, logits, model_of
 from tprune.config import Learn
 from tprune.learn.batches import TokenBatches, collate
@@ -280,23 +273,3 @@ def test_distillation_lowers_the_divergence_from_the_teacher(tmp_path: Path) -> 
     fit(student, TRAIN, VALID, settings, tmp_path, teacher=teacher, progress=False)
     assert divergence(student, teacher) < 0.7 * before
     assert all(torch.equal(frozen[name], tensor) for name, tensor in teacher.state_dict().items())
-
-
-@pytest.mark.slow
-def test_two_processes_train_as_one_that_accumulates(tmp_path: Path) -> None:
-    """Losses, validation losses and the averaged weights agree, on both ranks."""
-    alone = train(tmp_path, 2, "alone")
-    shutil.rmtree(tmp_path / "scratch")
-    (tmp_path / "scratch" / "checkpoint-6").mkdir(parents=True)  # a truncated one, for both to step over
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"}
-    subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-         "-m", "tests.learn.two_processes", str(tmp_path), "1"],
-        check=True, cwd=ROOT, env=environment, timeout=120,
-    )  # fmt: skip
-    for rank in (0, 1):
-        found = json.loads((tmp_path / f"rank{rank}.json").read_text())
-        assert [entry["step"] for entry in found["history"]] == [entry["step"] for entry in alone["history"]]
-        for entry, expected in zip(found["history"], alone["history"], strict=True):
-            assert entry == pytest.approx(expected, abs=1e-3)
-        assert found["weights"] == pytest.approx(alone["weights"], abs=1e-3)
