@@ -72,20 +72,24 @@ def compare(
             wanted="a dense model among them",
             fix="give the dense model too",
         )
-    for engine, made in by_engine.items():
-        shared = {
-            "experiment": experiment,
-            "dataset": dataset,
-            "split": quality.split_name(corpus),
-            "seed": settings.seed,
-            "engine": engine,
-            "engine_version": version(VERSIONS[engine]),
-            "environment": record.environment(),
-            "made_by": made_by(),
-        }
-        yield from _greedy_rows(shared, engine, made, corpus, language, settings, tell)
-        if engine == PYTORCH:  # the search is the same on every engine, so one engine tells what a beam brings
-            yield from _beam_rows(shared, made, corpus, language, settings, tell)
+    threads = torch.get_num_threads()
+    try:
+        for engine, made in by_engine.items():
+            shared = {
+                "experiment": experiment,
+                "dataset": dataset,
+                "split": quality.split_name(corpus),
+                "seed": settings.seed,
+                "engine": engine,
+                "engine_version": version(VERSIONS[engine]),
+                "environment": record.environment(),
+                "made_by": made_by(),
+            }
+            yield from _greedy_rows(shared, engine, made, corpus, language, settings, tell)
+            if engine == PYTORCH:  # the search is the same on every engine, so one engine tells what a beam brings
+                yield from _beam_rows(shared, made, corpus, language, settings, tell)
+    finally:
+        torch.set_num_threads(threads)  # which what is trained next in this process depends on
 
 
 def _greedy_rows(
