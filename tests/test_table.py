@@ -69,12 +69,17 @@ def test_a_recipe_measures_its_table_in_the_run(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(filling, "LocalMeter", PerWeight)
     wanted = '0.9\nplanner = "latency"\nbudget = "speedup"\namount = 1.3\ntable = "measure"'
     told: list[str] = []
-    recipe = settings.load(mini_recipe(tmp_path, keep=wanted), ["table.least_width=4", "table.threads=2"])
+    recipe = settings.load(
+        mini_recipe(tmp_path, keep=wanted), ["table.least_width=4", "table.threads=2", "shs.table=measure"]
+    )
     pipeline.run(recipe, tmp_path / "run", told.append, until="recover")
     made = artifact.read(tmp_path / "run" / "table", "latency-table")
     plan = artifact.read(tmp_path / "run" / "plans" / "small", "plan")
     assert plan.manifest["parents"]["table"]["identity"] == made.identity
     assert artifact.read_json(plan.path / "plan.json")["how"]["predicted_speedup"] >= 1.3
+    sparse = artifact.read(tmp_path / "run" / "shs", "model")
+    assert sparse.manifest["parents"]["table"]["identity"] == made.identity
+    assert len(set(artifact.read_json(sparse.path / "strengths.json").values())) > 1
     sides = artifact.read_json(made.path / "table.json")
     assert (sides["threads"], sides["source_tokens"] > 2, sides["target_tokens"] > 2) == (2, True, True)
     told.clear()

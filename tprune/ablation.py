@@ -154,7 +154,7 @@ def _row(suite: Suite, job: Job, config: Config, base: Base, shape: Artifact, ou
             _once(shared / "distilled", lambda path: recovery.distill(path, base.dense, base.text, config.distill))
         )
     table = base.table(config, suite.table if job.matches else job.target.table, shared, tell)
-    model = _cut(job, config, base, lessons, table, shape, folder, shared, settle)
+    model = _cut(job, config, base, lessons, table, shape, folder, shared, settle, tell)
     if job.entry.fresh:
         model = settle(recovery.fresh(folder / "fresh", model, job.seed))
     recovered = settle(
@@ -191,19 +191,23 @@ def _cut(
     folder: Path,
     shared: Path,
     settle: Callable[[Stage], Artifact],
+    tell: Tell,
 ) -> Artifact:
     """The smaller model before recovery."""
     if job.entry.widths == "dense":
         return base.dense
-    sparse = None
+    sparse = hint = None
     if rounds.reads_sparse(job.target):
+        hint = base.table(config, config.shs.table, shared, tell)
         sparse = settle(
             _once(
                 shared / "shs",
-                lambda path: stages.shs(path, base.dense, base.analysis, base.text, config.shs, _logs(path)),
+                lambda path: stages.shs(
+                    path, base.dense, base.analysis, base.text, config.shs, _logs(path), table=hint
+                ),
             )
         )
-    given = rounds.Inputs(base.dense, sparse, base.analysis, base.text, lessons, table)
+    given = rounds.Inputs(base.dense, sparse, base.analysis, base.text, lessons, table, hint)
     match = job.matches and table is not None
     template = shape if match or job.entry.widths == "same" else None
     return rounds.cut(config, job.target, given, folder, settle, seed=job.seed, template=template, match=match).model

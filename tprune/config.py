@@ -152,6 +152,9 @@ class Shs(Section):
 
     learn: Learn = Learn(steps=1000, learning_rate=5e-4, schedule="linear", warmup=0)
     penalty: Penalty = Penalty()
+    table: str | None = None
+    """Latency table by which lines that take much time are pushed harder: its path, or MEASURE to fill one in the
+    run."""
 
 
 class Target(Section):

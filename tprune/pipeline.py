@@ -54,9 +54,12 @@ def run(config: Config, out: Path, tell: Tell, until: str = "report") -> Artifac
         last = analysis = settle(
             stages.analyze(out / "analysis", dense, text, config.analyze, out / "logs/analysis"), tell
         )
-    sparse = None
+    sparse = hint = None
     if "shs" in steps and _wants_shs(config):
-        last = sparse = settle(stages.shs(out / "shs", dense, analysis, text, config.shs, out / "logs/shs"), tell)
+        hint = latency_table(config, config.shs.table, out, dense, text, tell)
+        last = sparse = settle(
+            stages.shs(out / "shs", dense, analysis, text, config.shs, out / "logs/shs", table=hint), tell
+        )
     models = {DENSE: dense} if "dense" in steps else {}
     lessons = text
     if "distill" in steps and config.distill.on:
@@ -69,7 +72,7 @@ def run(config: Config, out: Path, tell: Tell, until: str = "report") -> Artifac
     plans: dict[str, Artifact] = {}
     for target in config.targets if "recover" in steps else ():
         table = latency_table(config, target.table, out, dense, text, tell)
-        given = rounds.Inputs(dense, sparse, analysis, text, lessons, table)
+        given = rounds.Inputs(dense, sparse, analysis, text, lessons, table, hint)
         if trim.trims(target):
             as_is = trim.Trimmed(given.source(target), dense, text, lessons)
             made = trim.prepare(target, as_is, out / "trimmed" / target.name, lambda stage: settle(stage, tell))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tprune import recovery, stages
 from tprune.artifact import Artifact
-from tprune.config import Config, Recovery, Shs, Target
+from tprune.config import Config, Recovery, Target
 from tprune.stage import Stage
 
 
@@ -27,6 +27,7 @@ class Inputs:
         text: Calibration text.
         lessons: What the training in between and recovery learn from.
         table: Latency table that the target's budget is counted with; None where it is no time.
+        hint: Latency table that SHS training pushes by; None where all lines cost alike.
         base: What is cut at first in place of a model above: one with fewer tokens or a narrower stream.
         teacher: The dense model in the token ids of `base`, where these are others.
     """
@@ -37,6 +38,7 @@ class Inputs:
     text: Artifact
     lessons: Artifact
     table: Artifact | None = None
+    hint: Artifact | None = None
     base: Artifact | None = None
     teacher: Artifact | None = None
 
@@ -160,7 +162,17 @@ def _between(
 ) -> Stage:
     logs = out.with_name(out.name + ".logs")
     if reads_sparse(target):
-        settings = Shs(learn=config.between, penalty=config.shs.penalty)
-        return stages.shs(out, model, given.analysis, given.lessons, settings, logs, teacher=given.wise, earlier=plans)
+        settings = config.shs.model_copy(update={"learn": config.between})
+        return stages.shs(
+            out,
+            model,
+            given.analysis,
+            given.lessons,
+            settings,
+            logs,
+            teacher=given.wise,
+            table=given.hint,
+            earlier=plans,
+        )
     settings_of_recovery = Recovery(**config.between.model_dump())
     return recovery.recover(out, model, given.wise, given.lessons, settings_of_recovery, logs)

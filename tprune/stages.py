@@ -120,25 +120,31 @@ def shs(
     logs: Path | None,
     *,
     teacher: Artifact | None = None,
+    table: Artifact | None = None,
     earlier: Sequence[Artifact] = (),
 ) -> Stage:
-    """The model after training with the SHS penalty; without a teacher it is its own, as it was."""
+    """The model after training with the SHS penalty; without a teacher it is its own, as it was.
+
+    With a latency table lines that take much time are pushed harder.
+    """
 
     def make(partial_out: Path) -> None:
+        from tprune.benchmarks import table as tables
         from tprune.model import checkpoint
         from tprune.sparsity import bssl, lines
         from tprune.sparsity.penalties import Decoupled
 
         dense = checkpoint.load(model.path)
         groups = lines.groups(dense.config, lines.WIDTH_KINDS)
-        strength = bssl.strengths(groups, settings.penalty.weight, _findings(analysis, earlier))
+        costs = tables.unit_costs(tables.read(table.path), dense.config) if table else None
+        strength = bssl.strengths(groups, settings.penalty.weight, _findings(analysis, earlier), costs)
         shrink = None if settings.penalty.kind == "none" else Decoupled(settings.penalty.kind, dense, groups, strength)
         wise = checkpoint.load((teacher or model).path) if settings.learn.distill else None
         artifact.write_json(partial_out / "strengths.json", strength)
         fit(partial_out, dense, text, settings.learn, logs, teacher=wise, shrink=shrink, ramp=settings.penalty.ramp)
 
-    parents = {**_given(model=model, analysis=analysis, corpus=text, teacher=teacher), **_numbered(earlier)}
-    return stage("shs", "model", out, resolved(settings), parents, make)
+    parents = _given(model=model, analysis=analysis, corpus=text, teacher=teacher, table=table)
+    return stage("shs", "model", out, resolved(settings), {**parents, **_numbered(earlier)}, make)
 
 
 def plan(

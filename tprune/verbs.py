@@ -57,6 +57,9 @@ def sparsify(
     out: Out,
     recipe: Recipe = None,
     overrides: Overrides = None,
+    device_table: Annotated[
+        Path | None, typer.Option(help="Push lines harder that take much time by this latency table.")
+    ] = None,
     force: Force = False,
 ) -> None:
     """Train with the Structured Hoyer Square penalty, so that lines die."""
@@ -69,6 +72,7 @@ def sparsify(
         artifact.read(corpus, "corpus"),
         settings_of(recipe, overrides).shs,
         logs_of(out),
+        table=maybe(device_table, "latency-table"),
     ).make(force)
     done(made.path)
 

@@ -195,6 +195,19 @@ def test_strengths_lie_between_half_and_twice_the_weight() -> None:
     assert {found[group.name] for group in groups[4:]} == {3.0}  # not measured
 
 
+def test_lines_that_take_much_time_are_pushed_harder() -> None:
+    groups = lines.groups(SHAPES, lines.WIDTH_KINDS)
+    same = {group.name: 0.3 / group.size for group in groups}
+    assert set(bssl.strengths(groups, 3.0, None, same).values()) == {3.0}
+    costs = {**same, groups[0].name: 3 * same[groups[0].name], groups[1].name: 0.0}
+    found = bssl.strengths(groups, 3.0, None, costs)
+    assert found[groups[0].name] == pytest.approx(3 * 3**0.5)
+    assert found[groups[1].name] == 1.5
+    lossy = {"dense": {"loss": 1.0}, "sensitivity": [measured(group.kind, group.name, 0.5, 1.2) for group in groups]}
+    lossy["sensitivity"][0]["loss"] = 1.6  # three times the time for three times the loss
+    assert bssl.strengths(groups, 3.0, lossy, costs)[groups[0].name] == pytest.approx(3.0)
+
+
 def test_findings_are_carried_over_a_cut_under_the_new_names() -> None:
     one = attention(2, 2, 2)
     model = model_of(

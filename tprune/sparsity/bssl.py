@@ -158,14 +158,35 @@ def carried(analysis: Mapping[str, Any], chosen: plan.Plan) -> dict[str, Any]:
     }
 
 
-def strengths(groups: Sequence[Group], weight: float, analysis: Mapping[str, Any] | None) -> dict[str, float]:
-    """Penalty strength per group: `weight`, up to twice where BSSL found little loss, down to half where much."""
+def strengths(
+    groups: Sequence[Group],
+    weight: float,
+    analysis: Mapping[str, Any] | None,
+    costs: Mapping[str, float] | None = None,
+) -> dict[str, float]:
+    """Penalty strength per group: `weight`, twice where little loss buys much time, half where much loss buys little.
+
+    In between it is the root of what the group buys for its loss, over the median of all groups.
+
+    Args:
+        groups: What the penalty acts on.
+        weight: Strength in the middle.
+        analysis: BSSL's findings, for the loss (nats a token); None: all groups lose alike.
+        costs: d(latency)/d(unit) by group in milliseconds; None: all groups cost alike.
+    """
     measured = importance(analysis) if analysis else {}
-    middle = float(np.median(list(measured.values()) or [1.0]))
+    loss = _over_median({group.name: measured[group.name] for group in groups if group.name in measured})
+    # one loss is that of half of the group's units, so what it buys is their time too
+    time = _over_median({group.name: costs[group.name] * group.size for group in groups} if costs else {})
     return {
-        group.name: weight * float(np.clip(np.sqrt(middle / measured.get(group.name, middle)), 0.5, 2.0))
+        group.name: weight * float(np.clip(np.sqrt(time.get(group.name, 1.0) / loss.get(group.name, 1.0)), 0.5, 2.0))
         for group in groups
     }
+
+
+def _over_median(values: Mapping[str, float]) -> dict[str, float]:
+    middle = max(float(np.median(list(values.values()) or [1.0])), 1e-30)
+    return {name: max(value, 0.0) / middle for name, value in values.items()}
 
 
 def _shrinkage(block: Tensor, axis: int) -> Tensor:
