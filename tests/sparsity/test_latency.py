@@ -15,7 +15,7 @@ from tprune.config import Target
 from tprune.errors import InputError, PlanError
 from tprune.model.shape import TPruneConfig
 from tprune.sparsity import latency, lines, plan, planner, surgery
-from tprune.sparsity.latency import Importance, Vocabulary
+from tprune.sparsity.latency import Importance
 
 
 class Linear:
@@ -149,20 +149,6 @@ def test_saliency_is_bssls_loss_of_the_sublayer_shared_by_the_scores() -> None:
     assert chosen.keep["encoder.1.sublayer"] == (1,)
     # the layer's loss of 0.1 is counted, of which its sub-layers' 0.004 are a part
     assert chosen.how["kept_saliency"] == pytest.approx(0.5 + 0.6 + 0.9 - 0.096)
-
-
-def test_a_vocabulary_is_a_choice_as_any_other() -> None:
-    shapes = config(depth=1)
-    choices = (Vocabulary(23, 0.02), Vocabulary(10, 0.01), Vocabulary(5, -9.0))
-    costs, scores = Linear(), random_scores(shapes)
-    roomy = latency.make(shapes, target(amount=1.0001), scores, costs, vocabularies=choices)
-    tight = latency.make(
-        shapes, target(budget="milliseconds", amount=latency.total(shapes, costs) - 1.29), scores, costs,
-        vocabularies=choices,
-    )  # fmt: skip
-    assert roomy.how["predicted_ms"] <= latency.total(shapes, costs)
-    assert tight.how["predicted_ms"] == pytest.approx(latency.total(shapes, costs) - 1.3)
-    assert not tight.keep  # thirteen tokens less are 1.3 ms less: nothing else has to go
 
 
 def test_forced_layers_are_gone_before_anything_is_chosen() -> None:

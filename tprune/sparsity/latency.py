@@ -38,17 +38,6 @@ class Costs(Protocol):
 
 
 @dataclass(frozen=True)
-class Vocabulary:
-    """One choice of the tokens of the output projection."""
-
-    size: int
-    value: float
-    """Saliency kept, in the unit of the sub-layers' (BSSL: nats a token)."""
-    keep: Keep = field(default_factory=dict)
-    """The groups it narrows."""
-
-
-@dataclass(frozen=True)
 class Importance:
     """Loss increase, in nats a token, when one part is left out, in the order of the group's units."""
 
@@ -76,7 +65,6 @@ def make(
     *,
     whole: TPruneConfig | None = None,
     layers: Keep | None = None,
-    vocabularies: Sequence[Vocabulary] = (),
 ) -> Plan:
     """Plan what to keep within a time.
 
@@ -88,7 +76,6 @@ def make(
         importance: What BSSL measured.
         whole: What a speedup is over: the model before anything was cut; None: this model.
         layers: Layers that may be kept, by group name (`encoder.layer`); all where it says nothing.
-        vocabularies: Choices of the output projection; none: it stays.
 
     Returns:
         A plan whose `how` also holds the predicted milliseconds before and after, and their ratio.
@@ -98,7 +85,6 @@ def make(
         InputError: The costs do not reach a width of the grid.
     """
     known, forced = importance or Importance(), layers or {}
-    words = vocabularies or (Vocabulary(config.output_size, 0.0),)
     dense_ms = total(whole or config, costs)
     assert target.amount is not None
     budget = target.amount if target.budget == "milliseconds" else dense_ms / target.amount
@@ -112,19 +98,18 @@ def make(
             parts.append((stack, index, found))
         anchored = any(option.anchor for layer in own for group in layer.groups for option in group)
         stacks.append(Stack(tuple(own), needs_anchor=anchored))
-    rests = tuple(Option(costs.rest(config.d_model, one.size), one.value, alive=False) for one in words)
-    stacks.append(Stack((Layer((rests,)),), needs_anchor=False))
+    rest = costs.rest(config.d_model, config.output_size)
     try:
-        chosen = knapsack.solve(stacks, budget, dense_ms / TICKS)
+        chosen = knapsack.solve(stacks, budget - rest, dense_ms / TICKS)
     except PlanError:
-        raise _impossible(target, stacks, budget, dense_ms) from None
-    keep = {**_keep(config, parts, chosen.picks), **words[chosen.picks[-1]].keep}
+        raise _impossible(target, stacks, rest, budget, dense_ms) from None
     predicted = {
         "dense_ms": dense_ms,
-        "predicted_ms": chosen.cost,
-        "predicted_speedup": dense_ms / chosen.cost,
+        "predicted_ms": rest + chosen.cost,
+        "predicted_speedup": dense_ms / (rest + chosen.cost),
         "kept_saliency": chosen.value,
     }
+    keep = _keep(config, parts, chosen.picks)
     return plan.make(target.name, config, keep, {**target.model_dump(mode="json"), **predicted})
 
 
@@ -260,9 +245,9 @@ def _keep(
     return keep
 
 
-def _impossible(target: Target, stacks: Sequence[Stack], budget: float, dense_ms: float) -> PlanError:
+def _impossible(target: Target, stacks: Sequence[Stack], rest: float, budget: float, dense_ms: float) -> PlanError:
     groups = [group for stack in stacks for layer in stack.layers for group in layer.groups]
-    least = sum(min(option.cost for option in group) for group in groups)
+    least = rest + sum(min(option.cost for option in group) for group in groups)
     for stack in stacks:
         if stack.needs_anchor:
             least += min(
