@@ -91,6 +91,10 @@ class Job:
         """What tells it from the others."""
         return f"{self.target.name}.{self.seed}"
 
+    def follows(self, table: bool) -> bool:
+        """Whether the shape's plan is needed: for its widths, or by a latency table for its time."""
+        return self.entry.widths == "same" or (self.matches and table)
+
     @property
     def matches(self) -> bool:
         """Whether its planner has to be told how much to keep to take as long as the shape."""

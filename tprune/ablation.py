@@ -11,7 +11,7 @@ OUT/results.json, OUT/report
 
 import argparse
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tprune import artifact, delivery, pipeline, recovery, rounds, settings, stages, trim
@@ -66,6 +66,7 @@ def run(suite: Suite, out: Path, tell: Tell, base_run: Path | None = None) -> Pa
     own = {job.label: _config_of(suite, job, config) for job in jobs(suite)}
     out.mkdir(parents=True, exist_ok=True)
     base = _base(config, out / "shared", tell, base_run)
+    followed = {job.shape for job in jobs(suite) if job.follows(suite.table is not None)}
     shapes = {
         shape.name: pipeline.settle(
             stages.plan(
@@ -80,12 +81,13 @@ def run(suite: Suite, out: Path, tell: Tell, base_run: Path | None = None) -> Pa
             tell,
         )
         for shape in suite.shapes
+        if shape.name in followed
     }
     rows: list[Row] = []
     failed: list[str] = []
     for job in jobs(suite):
         try:
-            rows += _row(suite, job, own[job.label], base, shapes[job.shape], out, tell)
+            rows += _row(suite, job, own[job.label], base, shapes.get(job.shape), out, tell)
         except TpruneError as error:
             tell(f"row {job.label} failed: {error}")
             failed.append(f"{job.label}: {error}")
@@ -132,18 +134,20 @@ def _config_of(suite: Suite, job: Job, base: Config) -> Config:
             got=", ".join(changed),
             fix="put it into the suite's own `set`, or into a suite of its own",
         )
-    if trim.trims(job.target):
+    if trim.trims(job.target) and job.follows(suite.table is not None):
         raise InputError(
-            "an ablation keeps the vocabulary and the stream",
+            "a row that takes another shape keeps the vocabulary and the stream",
             where=f"row {job.entry.name}",
-            wanted="targets without vocabulary and hidden",
+            wanted="a target without vocabulary and hidden, or of the planner latency with its own widths",
             fix="start the suite from a run whose dense model is trimmed",
         )
     pipeline.require_trained(config.model_copy(update={"targets": (job.target,)}))
     return config
 
 
-def _row(suite: Suite, job: Job, config: Config, base: Base, shape: Artifact, out: Path, tell: Tell) -> list[Row]:
+def _row(
+    suite: Suite, job: Job, config: Config, base: Base, shape: Artifact | None, out: Path, tell: Tell
+) -> list[Row]:
     def settle(stage: Stage) -> Artifact:
         return pipeline.settle(stage, tell)
 
@@ -154,13 +158,21 @@ def _row(suite: Suite, job: Job, config: Config, base: Base, shape: Artifact, ou
             _once(shared / "distilled", lambda path: recovery.distill(path, base.dense, base.text, config.distill))
         )
     table = base.table(config, suite.table if job.matches else job.target.table, shared, tell)
-    model = _cut(job, config, base, lessons, table, shape, folder, shared, settle, tell)
+    whole = rounds.Inputs(base.dense, None, base.analysis, base.text, lessons, table)
+    given = rounds.trimmed(job.target, _regularized(whole, job, config, base, shared, tell), folder / "trimmed", settle)
+    model = base.dense
+    if job.entry.widths != "dense":
+        match = job.matches and table is not None
+        template = shape if match or job.entry.widths == "same" else None
+        model = rounds.cut(
+            config, job.target, given, folder, settle, seed=job.seed, template=template, match=match
+        ).model
     if job.entry.fresh:
         model = settle(recovery.fresh(folder / "fresh", model, job.seed))
     recovered = settle(
-        recovery.recover(folder / "recovered", model, base.dense, lessons, config.recovery, folder / "logs")
+        recovery.recover(folder / "recovered", model, given.wise, given.lessons, config.recovery, folder / "logs")
     )
-    checked = settle(recovery.validate(folder / "validation", recovered, base.text))
+    checked = settle(recovery.validate(folder / "validation", recovered, given.text))
     entries = {
         **pipeline.bundles(config, shared, {DENSE: base.dense}, base.text, tell),
         **pipeline.bundles(config, folder, {job.target.name: recovered}, base.text, tell),
@@ -181,36 +193,17 @@ def _row(suite: Suite, job: Job, config: Config, base: Base, shape: Artifact, ou
     ]
 
 
-def _cut(
-    job: Job,
-    config: Config,
-    base: Base,
-    lessons: Artifact,
-    table: Artifact | None,
-    shape: Artifact,
-    folder: Path,
-    shared: Path,
-    settle: Callable[[Stage], Artifact],
-    tell: Tell,
-) -> Artifact:
-    """The smaller model before recovery."""
-    if job.entry.widths == "dense":
-        return base.dense
-    sparse = hint = None
-    if rounds.reads_sparse(job.target):
-        hint = base.table(config, config.shs.table, shared, tell)
-        sparse = settle(
-            _once(
-                shared / "shs",
-                lambda path: stages.shs(
-                    path, base.dense, base.analysis, base.text, config.shs, _logs(path), table=hint
-                ),
-            )
-        )
-    given = rounds.Inputs(base.dense, sparse, base.analysis, base.text, lessons, table, hint)
-    match = job.matches and table is not None
-    template = shape if match or job.entry.widths == "same" else None
-    return rounds.cut(config, job.target, given, folder, settle, seed=job.seed, template=template, match=match).model
+def _regularized(given: rounds.Inputs, job: Job, config: Config, base: Base, shared: Path, tell: Tell) -> rounds.Inputs:
+    """With the model after SHS training, where the row's score is read off it."""
+    if job.entry.widths == "dense" or not rounds.reads_sparse(job.target):
+        return given
+    hint = base.table(config, config.shs.table, shared, tell)
+
+    def describe(path: Path) -> Stage:
+        return stages.shs(path, base.dense, base.analysis, base.text, config.shs, _logs(path), table=hint)
+
+    sparse = pipeline.settle(_once(shared / "shs", describe), tell)
+    return replace(given, sparse=sparse, hint=hint)
 
 
 def _once(path: Path, describe: Callable[[Path], Stage]) -> Stage:

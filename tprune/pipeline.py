@@ -5,10 +5,9 @@ whose inputs have is made again, a killed stage goes on from its scratch.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
-from tprune import delivery, recovery, rounds, stages, trim
+from tprune import delivery, recovery, rounds, stages
 from tprune.artifact import Artifact, read
 from tprune.benchmarks.record import DENSE, DISTILLED
 from tprune.config import Config
@@ -72,11 +71,8 @@ def run(config: Config, out: Path, tell: Tell, until: str = "report") -> Artifac
     plans: dict[str, Artifact] = {}
     for target in config.targets if "recover" in steps else ():
         table = latency_table(config, target.table, out, dense, text, tell)
-        given = rounds.Inputs(dense, sparse, analysis, text, lessons, table, hint)
-        if trim.trims(target):
-            as_is = trim.Trimmed(given.source(target), dense, text, lessons)
-            made = trim.prepare(target, as_is, out / "trimmed" / target.name, lambda stage: settle(stage, tell))
-            given = replace(given, base=made.base, teacher=made.teacher, text=made.text, lessons=made.lessons)
+        whole = rounds.Inputs(dense, sparse, analysis, text, lessons, table, hint)
+        given = rounds.trimmed(target, whole, out / "trimmed" / target.name, lambda stage: settle(stage, tell))
         cut = rounds.cut(config, target, given, out, lambda stage: settle(stage, tell), seed=config.learn.seed)
         plans[target.name] = cut.plan
         last = models[target.name] = settle(

@@ -6,11 +6,11 @@ lines part again; otherwise it is recovery.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 
-from tprune import recovery, stages
+from tprune import recovery, stages, trim
 from tprune.artifact import Artifact
 from tprune.config import Config, Recovery, Target
 from tprune.stage import Stage
@@ -65,6 +65,22 @@ class Cut:
 def reads_sparse(target: Target) -> bool:
     """Whether the target's score is read off the model after training with a penalty."""
     return target.score in ("shs", "group_lasso")
+
+
+def trimmed(target: Target, given: Inputs, out: Path, settle: Callable[[Stage], Artifact]) -> Inputs:
+    """What is left to be cut after the tokens and the stream's dimensions that the target does without.
+
+    Args:
+        target: Says how many of them stay, if it says anything.
+        given: Models and text as they are.
+        out: Directory for what is made.
+        settle: Makes a stage unless it is current.
+    """
+    if not trim.trims(target):
+        return given
+    whole = trim.Trimmed(given.source(target), given.dense, given.text, given.lessons)
+    made = trim.prepare(target, whole, out, settle)
+    return replace(given, base=made.base, teacher=made.teacher, text=made.text, lessons=made.lessons)
 
 
 def cut(

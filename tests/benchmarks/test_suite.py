@@ -63,10 +63,17 @@ name = "own"
 widths = "own"
 target = {{ score = "shs", planner = "global" }}
 seeds = [1]
+
+[[rows]]
+name = "trimmed"
+widths = "own"
+target = {{ planner = "latency", budget = "speedup", amount = 1.2, table = "measure", vocabulary = 2 }}
+set = ["distill.on=true"]
+seeds = [1]
 """
 LABELS = {
     "small.magnitude.1", "small.random.1", "small.random.2", "small.shs-in-rounds.1", "small.scratch.1",
-    "small.dense-distilled.1", "small.own.1",
+    "small.dense-distilled.1", "small.own.1", "small.trimmed.1",
 }  # fmt: skip
 
 
@@ -128,7 +135,7 @@ def test_the_same_shape_for_all_but_those_with_their_own(made: tuple[Path, list[
     wanted = plan.pruned_shapes(checkpoint.load(out / "shared" / "dense").config, plan.read(out / "shapes" / "small"))
     for label, config in models.items():
         shapes = {"encoder": config.encoder_shapes, "decoder": config.decoder_shapes}
-        assert (shapes == wanted) == (label not in {"small.own.1", "small.dense-distilled.1"}), label
+        assert (shapes == wanted) == (label not in {"small.own.1", "small.dense-distilled.1", "small.trimmed.1"}), label
     plans = {seed: plan.read(out / "rows" / f"small.random.{seed}" / "plans" / "small.random") for seed in (1, 2)}
     assert plans[1].keep != plans[2].keep
 
@@ -138,6 +145,18 @@ def test_own_widths_take_the_predicted_time_of_the_shape(made: tuple[Path, list[
     assert how["template"] == "small"
     assert 0.9 * how["template_ms"] < how["predicted_ms"] <= how["template_ms"]
     assert (made[0] / "shared" / "table" / artifact.MANIFEST).exists()
+
+
+def test_a_row_with_its_own_widths_may_have_its_own_tokens(made: tuple[Path, list[str]]) -> None:
+    folder = made[0] / "rows" / "small.trimmed.1"
+    dense, small = (checkpoint.load(path).config for path in (made[0] / "shared" / "dense", folder / "recovered"))
+    assert small.output_size < dense.output_size
+    lessons = artifact.read(folder / "trimmed" / "lessons")
+    taught = artifact.read(folder / "recovered").manifest["parents"]
+    assert taught["corpus"]["identity"] == lessons.identity
+    assert taught["teacher"]["identity"] == artifact.read(folder / "trimmed" / "dense").identity
+    how = plan.read(folder / "plans" / "small.trimmed").how
+    assert how["dense_ms"] > how["predicted_ms"] * 1.2  # of the model with all tokens
 
 
 def test_new_weights_have_nothing_of_the_old_ones(made: tuple[Path, list[str]]) -> None:
@@ -189,7 +208,7 @@ def test_a_failing_row_does_not_hinder_the_others(tmp_path: Path, made: tuple[Pa
     ):
         ablation.run(given, out, told.append)
     assert {row.criterion for row in record.read(out / ablation.RESULTS)} == {
-        None, "magnitude", "shs-in-rounds", "scratch", "dense-distilled", "own"}  # fmt: skip
+        None, "magnitude", "shs-in-rounds", "scratch", "dense-distilled", "own", "trimmed"}  # fmt: skip
 
 
 def test_a_base_run_is_taken_as_it_is(made: tuple[Path, list[str]], tmp_path: Path) -> None:
@@ -231,7 +250,7 @@ def test_a_row_may_not_change_what_all_share(tmp_path: Path) -> None:
     ("target", "problem"),
     [
         ('score = "group_lasso"', "no model is trained for this score"),
-        ("vocabulary = 2", "an ablation keeps the vocabulary"),
+        ("vocabulary = 2", "a row that takes another shape keeps the vocabulary"),
     ],
 )
 def test_a_target_that_no_row_can_have(tmp_path: Path, target: str, problem: str) -> None:
