@@ -40,7 +40,7 @@ def execute(
     device.make_folder(folder)
     with TemporaryDirectory() as made:
         package.write_run(Path(made), bundle, job, sentences)
-        device.push({f"{folder}/{file}": Path(made) / file for file in (run_file.RUN, run_file.SENTENCES)})
+        device.push({f"{folder}/{path.name}": path for path in Path(made).iterdir()})
     device.start(folder, package.command(runner))
     return collect(device, job, name)
 

@@ -47,7 +47,7 @@ def command(runner: Runner) -> list[str]:
 
 
 def write_run(folder: Path, bundle: Artifact, job: Job, sentences: Sequence[Sequence[int]]) -> None:
-    """Write run file and sentences for a folder below RUNS; errors as for `run_file.write`."""
+    """Write what a run is told for a folder below RUNS; errors as for `run_file.write`."""
     said = description.read(bundle.path)
     run_file.write(folder, said, job, sentences, f"../../{_graphs(bundle)}")
 
@@ -100,5 +100,5 @@ def _graphs(bundle: Artifact) -> str:
 
 def _graph_files(bundle: Artifact, said: Bundle) -> list[str]:
     """The graphs and the weights beside them, not what only the host needs."""
-    host = {FILE, *said.tokenizer}
+    host = {FILE, *said.tokenizer, said.shortlist}
     return [name for name in bundle.manifest["files"] if name not in host and PurePosixPath(name).name == name]

@@ -1,7 +1,7 @@
 """What a native runner is told: a flat text file and the sentences' token ids, made from a bundle's description.
 
-The runner needs no JSON parser and knows no rule twice: names and order of tensors, sizes of caches and the greatest
-length of each translation are worked out here.
+The runner needs no JSON parser and knows no rule twice: names and order of tensors, sizes of caches, the greatest
+length of each translation and the candidates that a shortlist gives are worked out here.
 """
 
 import re
@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from tprune.errors import ArtifactError, InputError
-from tprune.export import tensors
+from tprune.export import shortlist, tensors
 from tprune.export.description import Bundle
 from tprune.model.search import Search
 
-RUN, SENTENCES, JOURNAL, LOGITS = "run.txt", "sentences.txt", "journal.jsonl", "logits.f32"
+RUN, SENTENCES, CANDIDATES = "run.txt", "sentences.txt", "candidates.txt"
+JOURNAL, LOGITS = "journal.jsonl", "logits.f32"
 SCHEMA = 1
 
 Mode = Literal["whole", "steps", "buffered"]
@@ -41,6 +44,7 @@ class Job:
         cpus: Processors to stay on; none: wherever the kernel likes.
         sysfs: Where clocks and temperatures are read.
         logits: Write the logits of every step of the timed sentences to LOGITS, to compare them; times mean less then.
+            With a shortlist they are those of the sentence's candidates.
     """
 
     mode: Mode
@@ -54,18 +58,7 @@ class Job:
 
 
 def modes(bundle: Bundle) -> tuple[Mode, ...]:
-    """The modes that a bundle's graphs allow, the quickest first.
-
-    Raises:
-        InputError: The bundle has a shortlist, which the native runners cannot look up.
-    """
-    if bundle.shortlist is not None:
-        raise InputError(
-            "no shortlists on devices",
-            where=bundle.path,
-            got=bundle.shortlist,
-            fix="export the model without --shortlist",
-        )
+    """The modes that a bundle's graphs allow, the quickest first."""
     order: tuple[Mode, ...] = ("whole", "buffered", "steps")
     return tuple(mode for mode in order if set(GRAPHS[mode]) <= bundle.graphs.keys())
 
@@ -96,6 +89,7 @@ def run_text(bundle: Bundle, job: Job, folder: str = ".") -> str:
         ("output", JOURNAL),
         ("sysfs", job.sysfs),
         ("sentences", SENTENCES),
+        *([("candidates", CANDIDATES)] if bundle.shortlist is not None else []),
         ("start", search.start),
         ("eos", search.eos),
         ("banned", *search.banned),
@@ -145,9 +139,22 @@ def sentences_text(bundle: Bundle, sentences: Sequence[Sequence[int]]) -> str:
     return "".join(f"{longest} {' '.join(map(str, ids))}\n" for longest, ids in lines)
 
 
+def candidates_text(few: shortlist.Shortlist, sentences: Sequence[Sequence[int]]) -> str:
+    """The candidates' file: the target ids that each sentence's translation may use, in rising order, a line each."""
+    found = (few.candidates(np.array(ids)).tolist() for ids in sentences)
+    return "".join(f"{' '.join(map(str, ids))}\n" for ids in found)
+
+
 def write(folder: Path, bundle: Bundle, job: Job, sentences: Sequence[Sequence[int]], bundle_folder: str = ".") -> None:
-    """Write the run file and the sentences' file into an existing folder; errors as for the two texts."""
+    """Write everything that a run is told into an existing folder.
+
+    Raises:
+        InputError: As for the texts.
+        ArtifactError: The bundle's shortlist cannot be read.
+    """
     texts = {RUN: run_text(bundle, job, bundle_folder), SENTENCES: sentences_text(bundle, sentences)}
+    if bundle.shortlist is not None:
+        texts[CANDIDATES] = candidates_text(shortlist.load(bundle.path / bundle.shortlist), sentences)
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="ascii")
 

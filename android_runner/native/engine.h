@@ -23,9 +23,10 @@ class Engine {
   virtual Tokens translate(const Sentence& sentence) = 0;
 
   // Encode a sentence; the steps that follow are its translation's.
-  virtual void encode(const Tokens& source) = 0;
+  virtual void encode(const Sentence& sentence) = 0;
 
-  // Feed the newest target token: logits of the next one, which hold until the next call.
+  // Feed the newest target token: logits of the next one, or of the sentence's candidates; they hold until the next
+  // call.
   virtual std::span<const float> step(std::int64_t token, std::int64_t position) = 0;
 
   // Nanoseconds within the inference library since the last call.

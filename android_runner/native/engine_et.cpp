@@ -183,6 +183,15 @@ class ExecuTorch final : public Engine {
         program_(load(run)),
         encode_(program_, "encode"),
         step_(program_, step_name_) {
+    for (const std::string& name : run.graph("encode").inputs) {
+      if (name == "source") {
+        sentence_wiring_.push_back([this] { return Input(ScalarType::Long, {1, size(source_)}, source_.data()); });
+      } else if (name == "candidates") {
+        sentence_wiring_.push_back([this] { return Input(ScalarType::Long, {size(candidates_)}, candidates_.data()); });
+      } else {
+        throw Failure("nothing gives the input " + name + " of encode");
+      }
+    }
     const std::vector<std::string>& given = run.graph("encode").outputs;
     std::size_t caches = 0;
     for (const std::string& name : run.graph(step_name_).inputs) {
@@ -193,8 +202,8 @@ class ExecuTorch final : public Engine {
       } else if (const auto cache = run.caches.find(name); cache != run.caches.end()) {
         past_.push_back({cache->second});
         wiring_.push_back([this, index = caches++] { return past_inputs_[index].value(); });
-      } else if (const auto cross = std::find(given.begin(), given.end(), name); cross != given.end()) {
-        wiring_.push_back([this, index = static_cast<std::size_t>(cross - given.begin())] {
+      } else if (const auto known = std::find(given.begin(), given.end(), name); known != given.end()) {
+        wiring_.push_back([this, index = static_cast<std::size_t>(known - given.begin())] {
           return encode_.output(index);
         });
       } else {
@@ -209,10 +218,13 @@ class ExecuTorch final : public Engine {
 
   Tokens translate(const Sentence&) override { throw Failure("ExecuTorch knows no whole mode"); }
 
-  void encode(const Tokens& source) override {
-    source_ = source;
-    Input input(ScalarType::Long, {1, static_cast<TensorImpl::SizesType>(source_.size())}, source_.data());
-    const std::vector<et::EValue> inputs{input.value()};
+  void encode(const Sentence& sentence) override {
+    source_ = sentence.source;
+    candidates_ = sentence.candidates;
+    std::vector<Input> taken;
+    for (const auto& input : sentence_wiring_) taken.push_back(input());
+    std::vector<et::EValue> inputs;
+    for (Input& input : taken) inputs.push_back(input.value());
     check(timed([&] { return encode_.execute(inputs); }), encode_.doing());
     for (Kept& one : past_) one.length = 0;
   }
@@ -231,6 +243,8 @@ class ExecuTorch final : public Engine {
   }
 
  private:
+  static TensorImpl::SizesType size(const Tokens& ids) { return static_cast<TensorImpl::SizesType>(ids.size()); }
+
   et::Program load(const Run& run) {
     if (run.mode == Mode::kWhole) throw Failure("ExecuTorch knows no whole mode");
     et::runtime_init();
@@ -248,8 +262,9 @@ class ExecuTorch final : public Engine {
   MappedFile file_;
   et::Program program_;
   Method encode_, step_;
+  std::vector<std::function<Input()>> sentence_wiring_;
   std::vector<std::function<et::EValue()>> wiring_;
-  Tokens source_;
+  Tokens source_, candidates_;
   std::int64_t token_ = 0, position_ = 0;
   Input token_input_{ScalarType::Long, {1}, &token_};
   Input position_input_{ScalarType::Long, {1}, &position_};

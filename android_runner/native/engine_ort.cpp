@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <iterator>
 
 #include "engine.h"
 #include "failure.h"
@@ -81,8 +82,10 @@ class OnnxRuntime final : public Engine {
     if (run.mode == Mode::kBuffered) throw Failure("ONNX Runtime knows no buffered mode");
     if (run.mode == Mode::kWhole) {
       load("translate");
+      wire_sentence("translate");
     } else {
       load("encode");
+      wire_sentence("encode");
       load("decode_step");
       wire();
     }
@@ -92,17 +95,13 @@ class OnnxRuntime final : public Engine {
   std::string version() const override { return OrtGetApiBase()->GetVersionString(); }
 
   Tokens translate(const Sentence& sentence) override {
-    take_source(sentence.source);
-    Tokens limits{sentence.limit};
-    const Value limit = integers(limits, {1});
-    std::vector<Value> made = run("translate", {source_.get(), mask_.get(), limit.get()});
+    const std::vector<Value> made = run("translate", taken(sentence));
     const std::int64_t* tokens = data<std::int64_t>(made[0]);
     return {tokens, tokens + size_of(made[0])};
   }
 
-  void encode(const Tokens& source) override {
-    take_source(source);
-    cross_ = run("encode", {source_.get(), mask_.get()});
+  void encode(const Sentence& sentence) override {
+    known_ = run("encode", taken(sentence));
     past_.clear();
     for (const Shape& shape : empty_) past_.push_back(floats(shape));
   }
@@ -137,6 +136,17 @@ class OnnxRuntime final : public Engine {
     sessions_.try_emplace(name, run_.graph(name), environment_.get(), options.get());
   }
 
+  // Decide where each input of a graph that takes a sentence comes from.
+  void wire_sentence(const std::string& graph) {
+    const std::map<std::string, const Value*> given{
+        {"source", &source_}, {"source_mask", &mask_}, {"candidates", &candidates_}, {"limits", &limits_}};
+    for (const std::string& name : run_.graph(graph).inputs) {
+      const auto found = given.find(name);
+      if (found == given.end()) throw Failure("nothing gives the input " + name + " of " + graph);
+      sentence_wiring_.push_back(found->second);
+    }
+  }
+
   // Decide where each input of the step comes from, and what an empty cache looks like.
   void wire() {
     const std::vector<std::string>& given = run_.graph("encode").outputs;
@@ -151,9 +161,9 @@ class OnnxRuntime final : public Engine {
       } else if (const auto cache = run_.caches.find(name); cache != run_.caches.end()) {
         empty_.push_back({1, cache->second.heads, 0, cache->second.width});
         wiring_.push_back([this, index = caches++](const Value&, const Value&) { return past_[index].get(); });
-      } else if (const auto cross = std::find(given.begin(), given.end(), name); cross != given.end()) {
-        const auto index = static_cast<std::size_t>(cross - given.begin());
-        wiring_.push_back([this, index](const Value&, const Value&) { return cross_[index].get(); });
+      } else if (const auto known = std::find(given.begin(), given.end(), name); known != given.end()) {
+        const auto index = static_cast<std::size_t>(known - given.begin());
+        wiring_.push_back([this, index](const Value&, const Value&) { return known_[index].get(); });
       } else {
         throw Failure("nothing gives the step's input " + name);
       }
@@ -170,12 +180,19 @@ class OnnxRuntime final : public Engine {
     return found;
   }
 
-  void take_source(const Tokens& source) {
-    const auto length = static_cast<std::int64_t>(source.size());
-    source_ids_ = source;
-    mask_ids_.assign(source.size(), 1);
-    source_ = integers(source_ids_, {1, length});
-    mask_ = integers(mask_ids_, {1, length});
+  // A sentence as inputs of the graph that takes it.
+  std::vector<const OrtValue*> taken(const Sentence& sentence) {
+    source_ids_ = sentence.source;
+    mask_ids_.assign(source_ids_.size(), 1);
+    candidate_ids_ = sentence.candidates;
+    limit_[0] = sentence.limit;
+    source_ = integers(source_ids_, {1, std::ssize(source_ids_)});
+    mask_ = integers(mask_ids_, {1, std::ssize(mask_ids_)});
+    if (!candidate_ids_.empty()) candidates_ = integers(candidate_ids_, {std::ssize(candidate_ids_)});
+    limits_ = integers(limit_, {1});
+    std::vector<const OrtValue*> inputs;
+    for (const Value* value : sentence_wiring_) inputs.push_back(value->get());
+    return inputs;
   }
 
   // A tensor over the caller's integers, which have to outlive it.
@@ -215,14 +232,17 @@ class OnnxRuntime final : public Engine {
   Owned<OrtEnv> environment_;
   Owned<OrtMemoryInfo> memory_;
   std::map<std::string, Session> sessions_;
+  std::vector<const Value*> sentence_wiring_;
   std::vector<Source> wiring_;
   std::vector<Shape> empty_;
-  Tokens source_ids_, mask_ids_, token_{0}, position_{0};
+  Tokens source_ids_, mask_ids_, candidate_ids_, limit_{0}, token_{0}, position_{0};
   float nothing_ = 0;
   Value source_ = no_value();
   Value mask_ = no_value();
+  Value candidates_ = no_value();
+  Value limits_ = no_value();
   Value logits_ = no_value();
-  std::vector<Value> cross_, past_, made_;
+  std::vector<Value> known_, past_, made_;
 };
 
 }  // namespace

@@ -42,6 +42,8 @@ struct Search {
 struct Sentence {
   std::int64_t limit = 0;  // most target tokens, eos included
   Tokens source;
+  Tokens candidates;  // target tokens that its logits are of, in rising order; empty: all
+  std::int64_t candidates_at = 0;  // where their line begins in the file of candidates
 };
 
 struct Run {
@@ -57,7 +59,12 @@ struct Run {
   Search search;
   std::map<std::string, Graph> graphs;
   std::map<std::string, Cache> caches;
-  std::vector<Sentence> sentences;
+  std::vector<Sentence> sentences;  // without their candidates
+  std::string candidates;           // their file; empty: the graphs take none
+
+  // A sentence with its candidates. Those of all sentences together would count as the model's memory.
+  // Throws Failure when they cannot be read.
+  Sentence sentence(std::size_t index) const;
 
   // Throws Failure when the bundle has no such graph.
   const Graph& graph(const std::string& name) const;

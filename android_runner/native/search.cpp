@@ -49,29 +49,48 @@ std::int64_t greatest_at(std::span<const float> values) {
   return std::find(begin, values.end(), found) - values.begin();
 }
 
-// The best token that is not banned; the first of equally good ones.
-std::int64_t best_of(std::span<const float> logits, const Tokens& banned) {
-  const std::int64_t best = greatest_at(logits);
-  const auto is_banned = [&](std::int64_t token) { return std::find(banned.begin(), banned.end(), token) != banned.end(); };
-  if (!is_banned(best)) return best;
-  std::optional<std::int64_t> found;
-  for (std::int64_t token = 0; token < std::ssize(logits); ++token) {
-    const auto score = [&](std::int64_t one) { return logits[static_cast<std::size_t>(one)]; };
-    if ((!found || score(token) > score(*found)) && !is_banned(token)) found = token;
-  }
-  if (!found) throw Failure("every token is banned");
-  return *found;
+// The token that a logit is of.
+std::int64_t token_at(std::int64_t place, const Tokens& candidates) {
+  return candidates.empty() ? place : candidates[static_cast<std::size_t>(place)];
 }
 
-std::int64_t next_token(std::span<const float> logits, const Search& search, std::int64_t length, std::int64_t limit) {
-  const auto eos = static_cast<std::size_t>(search.eos);
-  if (search.eos < 0 || eos >= logits.size()) throw Failure("the model has no token " + std::to_string(search.eos));
-  if (std::isnan(logits[eos])) {
+// Where the logit of a token stands; behind the last one, if there is none.
+std::int64_t place_of(std::int64_t token, const Tokens& candidates) {
+  if (candidates.empty()) return token;
+  const auto found = std::lower_bound(candidates.begin(), candidates.end(), token);
+  return found != candidates.end() && *found == token ? found - candidates.begin() : std::ssize(candidates);
+}
+
+// The best token that is not banned; the first of equally good ones.
+std::int64_t best_of(std::span<const float> logits, const Tokens& candidates, const Tokens& banned) {
+  const std::int64_t best = greatest_at(logits);
+  const auto is_banned = [&](std::int64_t place) {
+    return std::find(banned.begin(), banned.end(), token_at(place, candidates)) != banned.end();
+  };
+  if (!is_banned(best)) return token_at(best, candidates);
+  std::optional<std::int64_t> found;
+  for (std::int64_t place = 0; place < std::ssize(logits); ++place) {
+    const auto score = [&](std::int64_t one) { return logits[static_cast<std::size_t>(one)]; };
+    if ((!found || score(place) > score(*found)) && !is_banned(place)) found = place;
+  }
+  if (!found) throw Failure("every token is banned");
+  return token_at(*found, candidates);
+}
+
+std::int64_t next_token(std::span<const float> logits, const Search& search, std::int64_t length,
+                        const Sentence& sentence) {
+  const Tokens& candidates = sentence.candidates;
+  if (!candidates.empty() && candidates.size() != logits.size()) {
+    throw Failure(std::to_string(logits.size()) + " logits of " + std::to_string(candidates.size()) + " candidates");
+  }
+  const std::int64_t eos = place_of(search.eos, candidates);
+  if (eos < 0 || eos >= std::ssize(logits)) throw Failure("no logit is of token " + std::to_string(search.eos));
+  if (std::isnan(logits[static_cast<std::size_t>(eos)])) {
     throw Failure("the model's output is not a number, target token " + std::to_string(length));
   }
-  if (search.forced_eos && length == limit) return *search.forced_eos;
+  if (search.forced_eos && length == sentence.limit) return *search.forced_eos;
   if (search.forced_bos && length == 1) return *search.forced_bos;
-  return best_of(logits, search.banned);
+  return best_of(logits, candidates, search.banned);
 }
 
 }  // namespace
@@ -86,7 +105,7 @@ Translation translate(Engine& engine, const Run& run, const Sentence& sentence, 
     const auto end = found.tokens.begin() + static_cast<std::ptrdiff_t>(length);
     found.tokens.erase(std::find(found.tokens.begin(), end, run.search.eos), found.tokens.end());
   } else {
-    engine.encode(sentence.source);
+    engine.encode(sentence);
     found.encode_ns = now_ns() - begin;
     std::int64_t token = run.search.start;
     for (std::int64_t length = 1; length <= sentence.limit; ++length) {
@@ -95,7 +114,7 @@ Translation translate(Engine& engine, const Run& run, const Sentence& sentence, 
         const auto bytes = std::as_bytes(found_logits);
         logits->write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
       }
-      token = next_token(found_logits, run.search, length, sentence.limit);
+      token = next_token(found_logits, run.search, length, sentence);
       if (length == 1) found.first_token_ns = now_ns() - begin;
       if (token == run.search.eos) break;
       found.tokens.push_back(token);

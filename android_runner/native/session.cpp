@@ -69,7 +69,7 @@ void measure(const Run& run, Journal& journal) {
   if (!run.logits.empty()) logits.open(run.logits, std::ios::binary);
   for (std::int64_t done = 0; done < run.warmup; ++done) {
     const std::size_t index = static_cast<std::size_t>(done) % run.sentences.size();
-    write_sentence(translate(*engine, run, run.sentences[index], nullptr), index, false, journal);
+    write_sentence(translate(*engine, run, run.sentence(index), nullptr), index, false, journal);
   }
   write_state(run, journal);
   const std::int64_t start = now_ns();
@@ -77,7 +77,7 @@ void measure(const Run& run, Journal& journal) {
   for (std::int64_t done = 0; done < run.runs || now_ns() - start < 1'000'000 * run.milliseconds; ++done) {
     const std::size_t index = static_cast<std::size_t>(done) % run.sentences.size();
     std::ostream* wanted = run.logits.empty() ? nullptr : &logits;
-    write_sentence(translate(*engine, run, run.sentences[index], wanted), index, true, journal);
+    write_sentence(translate(*engine, run, run.sentence(index), wanted), index, true, journal);
     if (wanted != nullptr && !wanted->flush()) throw Failure(run.logits + ": cannot be written");
     if (now_ns() - looked > kStateEvery) {
       write_state(run, journal);

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.export.conftest import SETTINGS, models  # noqa: F401  a fixture
+from tests.export.test_shortlist import made, random_shortlist
 from tprune.android_runner import build
 from tprune.android_runner.build import Runner
 from tprune.errors import MachineError
@@ -62,14 +63,15 @@ def runners() -> Callable[[str], Runner]:
 def small_bundles(
     tmp_path_factory: pytest.TempPathFactory,
     models: Mapping[str, Path],  # noqa: F811
-) -> Callable[[str, str], Path]:
-    """Exports the random model's bundle for an engine and precision when it is first asked for."""
+) -> Callable[..., Path]:
+    """Exports the random model's bundle for an engine and precision, and maybe a shortlist, when first asked for it."""
     root = tmp_path_factory.mktemp("small-bundles")
 
-    def get(engine: str, precision: str) -> Path:
-        out = root / f"{engine}-{precision}"
+    def get(engine: str, precision: str, shortlisted: bool = False) -> Path:
+        out = root / f"{engine}-{precision}{'-shortlisted' if shortlisted else ''}"
         if not out.exists():
-            export(models["pre"], out, engine, SETTINGS, precision=precision)
+            few = made(out.with_suffix(".shortlist"), random_shortlist()) if shortlisted else None
+            export(models["pre"], out, engine, SETTINGS, precision=precision, shortlist=few)
         return out
 
     return get

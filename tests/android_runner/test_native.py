@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ def expected(
     banned: tuple[int, ...] = (),
     forced_bos: int | None = None,
     forced_eos: int | None = None,
+    candidates: Sequence[int] = range(TOKENS),
 ) -> list[int]:
     """The search over the same arithmetic, written another way."""
     total = 0
@@ -51,7 +53,7 @@ def expected(
     while len(found) < limit:
         scores = {
             other: (total + 7 * token + 3 * len(found) + 11 * other**2) % 101
-            for other in range(TOKENS)
+            for other in candidates
             if other not in banned
         }
         token = min(scores, key=lambda other: (-scores[other], other))
@@ -91,6 +93,45 @@ def test_the_search_is_that_of_python(arithmetic: Path, tmp_path: Path, settings
     assert [one.index for one in found.timed] == list(range(50))
     assert [one.tokens for one in found.timed] == [expected(ids, **(settings | {"limit": limit})) for ids in sentences]  # type: ignore[arg-type]
     assert any(len(one.tokens) < limit for one in found.timed) or limit == 1
+
+
+@pytest.mark.parametrize("mode", ["steps", "whole"])
+@pytest.mark.parametrize("settings", [{}, {"banned": (4, 30), "forced_bos": 7, "forced_eos": EOS}], ids=str)
+def test_a_sentence_chooses_from_its_own_candidates(
+    arithmetic: Path, tmp_path: Path, settings: dict[str, Any], mode: str
+) -> None:
+    chance = random.Random(mode)
+    own = [sorted({EOS, 4, 7, 30, *chance.sample(range(TOKENS), 6)}) for _ in SENTENCES]
+    (tmp_path / "few.txt").write_text("".join(f"{' '.join(map(str, ids))}\n" for ids in own))
+    given = {key: " ".join(map(str, value)) if isinstance(value, tuple) else value for key, value in settings.items()}
+    keys = {"candidates": "few.txt", "inputs": "encode source candidates", "mode": mode, "warmup": "1"}
+    found = journal.finished(run(arithmetic, tmp_path, limit=9, runs="8", **keys, **given).journal, "arithmetic")
+    used: dict[str, Any] = settings if mode == "steps" else {}  # the one graph has its search built in
+    wanted = [expected(ids, 9, candidates=few, **used) for ids, few in zip(SENTENCES, own, strict=True)]
+    assert wanted != [expected(ids, 9, **used) for ids in SENTENCES]
+    assert [one.tokens for one in found.timed] == 2 * wanted
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("3 5\n" * 4, None),
+        ("3 5\n" * 3, "few.txt: fewer lines than sentences"),
+        ("3 5\n" * 5, "few.txt:5: more lines than sentences"),
+        ("3 5\n\n3\n3\n", "few.txt:2: wanted token ids in rising order"),
+        ("3 3\n" * 4, "few.txt:1: wanted token ids in rising order"),
+        ("3 x\n" * 4, "few.txt:1: not a number"),
+        ("2 5\n" * 4, "no logit is of token 3"),
+        (None, "run.txt: the graphs take candidates, and none are named"),
+    ],
+)
+def test_candidates_that_make_no_sense(arithmetic: Path, tmp_path: Path, lines: str | None, said: str | None) -> None:
+    (tmp_path / "few.txt").write_text(lines or "")
+    named = {} if lines is None else {"candidates": "few.txt"}
+    ended = run(arithmetic, tmp_path, inputs="encode source candidates", **named)
+    assert (ended.status, ended.said) == ((1, f"error: {said}\n") if said else (0, ""))
+    ended = run(arithmetic, tmp_path, candidates="few.txt")
+    assert ended.said == "error: run.txt: candidates are named, and no graph takes them\n"
 
 
 def test_logits_of_every_step(arithmetic: Path, tmp_path: Path) -> None:

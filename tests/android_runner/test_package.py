@@ -11,6 +11,7 @@ from tprune.android_runner.build import Runner
 from tprune.android_runner.links import Local
 from tprune.android_runner.run_file import Job
 from tprune.android_runner.transport import Device
+from tprune.export.shortlist import FILE
 
 
 def test_a_folder_that_can_be_pushed_by_hand(
@@ -28,9 +29,11 @@ def test_a_folder_that_can_be_pushed_by_hand(
 
 
 def test_only_what_changed_is_pushed(
-    runners: Callable[[str], Runner], small_bundles: Callable[[str, str], Path], tmp_path: Path
+    runners: Callable[[str], Runner], small_bundles: Callable[..., Path], tmp_path: Path
 ) -> None:
     runner, device = runners("onnxruntime"), Device(Local(str(tmp_path / "device")))
+    few = artifact.read(small_bundles("onnxruntime", "fp32", True), "bundle")
+    assert not any(FILE in name for name in package.files(runner, few))  # candidates are looked up on the host
     fp32, int8 = (artifact.read(small_bundles("onnxruntime", precision), "bundle") for precision in ("fp32", "int8"))
     first = device.push(package.files(runner, fp32))
     assert {name.partition("/")[0] for name in first} == {"runners", "graphs"}

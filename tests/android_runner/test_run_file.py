@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.artifacts import error_of
+from tests.export.test_shortlist import random_shortlist
 from tprune.android_runner import run_file
 from tprune.android_runner.run_file import Job
 from tprune.export import description
@@ -53,5 +54,18 @@ def test_what_the_bundle_does_not_have(small_bundles: Callable[[str, str], Path]
     whole = description.read(small_bundles("onnxruntime", "fp32"))
     assert "gives no logits" in error_of(run_file.run_text, whole, Job("whole", 1, 1, logits=True))
     assert "logits logits.f32\n" in run_file.run_text(whole, Job("steps", 1, 1, logits=True))
-    listed = bundle.model_copy(update={"shortlist": "shortlist.npz"})
-    assert "no shortlists on devices" in error_of(run_file.modes, listed)
+
+
+def test_candidates_of_each_sentence(small_bundles: Callable[..., Path], tmp_path: Path) -> None:
+    bundle, few = description.read(small_bundles("onnxruntime", "fp32", True)), random_shortlist()
+    assert run_file.modes(bundle) == ("whole", "steps")
+    run_file.write(tmp_path, bundle, Job("whole", 1, 1), [[5], [20, 5, 12, 20]])
+    assert "candidates candidates.txt\n" in (tmp_path / "run.txt").read_text()
+    own = {one: {*few.translations[few.offsets[one] : few.offsets[one + 1]].tolist()} for one in (5, 12, 20)}
+    wanted = [sorted({1, 4, 9, *own[5]}), sorted({1, 4, 9, *own[5], *own[12], *own[20]})]
+    assert wanted[0] != wanted[1]
+    lines = (tmp_path / "candidates.txt").read_text().splitlines()
+    assert [[int(word) for word in line.split()] for line in lines] == wanted
+    assert "candidates" not in run_file.run_text(
+        description.read(small_bundles("onnxruntime", "fp32")), Job("steps", 1, 1)
+    )

@@ -23,16 +23,18 @@ CASES = [
 ]
 
 
+@pytest.mark.parametrize("shortlisted", [False, True], ids=["all tokens", "shortlist"])
 @pytest.mark.parametrize(("engine", "precision", "mode"), CASES)
 def test_same_tokens_as_python(
     runners: Callable[[str], Runner],
-    small_bundles: Callable[[str, str], Path],
+    small_bundles: Callable[..., Path],
     tmp_path: Path,
     engine: str,
     precision: str,
     mode: run_file.Mode,
+    shortlisted: bool,
 ) -> None:
-    runner, folder = runners(engine), small_bundles(engine, precision)
+    runner, folder = runners(engine), small_bundles(engine, precision, shortlisted)
     bundle = description.read(folder)
     sentences = [np.random.randint(4, 40, np.random.randint(1, 13)).tolist() for _ in range(60)]
     run_file.write(tmp_path, bundle, Job(mode, threads=1, runs=120, warmup=2), sentences, str(folder))

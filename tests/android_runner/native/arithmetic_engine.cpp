@@ -1,4 +1,5 @@
 // An engine whose logits are simple arithmetic, which the test computes again in Python.
+#include <algorithm>
 #include <limits>
 
 #include "engine.h"
@@ -17,37 +18,37 @@ class Arithmetic final : public Engine {
   std::string version() const override { return "\"1\"\n\xc3\xa4"; }
 
   Tokens translate(const Sentence& sentence) override {
-    encode(sentence.source);
+    encode(sentence);
     Tokens found;
     std::int64_t token = run_.search.start;
     for (std::int64_t position = 0; position < sentence.limit + 5; ++position) {
       const auto logits = step(token, position);
-      token = 0;
-      for (std::int64_t other = 1; other < kTokens; ++other) {
-        if (logits[static_cast<std::size_t>(other)] > logits[static_cast<std::size_t>(token)]) token = other;
-      }
+      token = tokens_[static_cast<std::size_t>(std::max_element(logits.begin(), logits.end()) - logits.begin())];
       found.push_back(token);
     }
     return found;
   }
 
-  void encode(const Tokens& source) override {
+  void encode(const Sentence& sentence) override {
     sum_ = 0;
-    for (const std::int64_t id : source) sum_ = timed([&] { return 31 * sum_ + id; });
+    for (const std::int64_t id : sentence.source) sum_ = timed([&] { return 31 * sum_ + id; });
+    tokens_ = sentence.candidates;
+    for (std::int64_t token = 0; sentence.candidates.empty() && token < kTokens; ++token) tokens_.push_back(token);
   }
 
   std::span<const float> step(std::int64_t token, std::int64_t position) override {
     logits_.clear();
-    for (std::int64_t other = 0; other < kTokens; ++other) {
+    for (const std::int64_t other : tokens_) {
       logits_.push_back(static_cast<float>((sum_ + 7 * token + 3 * position + other * other * 11) % 101));
     }
-    if (sum_ % 1000 == 999) logits_[static_cast<std::size_t>(run_.search.eos)] = std::numeric_limits<float>::quiet_NaN();
+    if (sum_ % 1000 == 999) std::fill(logits_.begin(), logits_.end(), std::numeric_limits<float>::quiet_NaN());
     return logits_;
   }
 
  private:
   const Run& run_;
   std::int64_t sum_ = 0;
+  Tokens tokens_;
   std::vector<float> logits_;
 };
 
