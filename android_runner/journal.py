@@ -50,6 +50,8 @@ class State(Line):
     """Thousandths of a degree Celsius by zone."""
     resident_bytes: int | None
     peak_resident_bytes: int | None
+    power_supply: dict[str, str] | None = None
+    """What the kernel says of battery and plugs, see `probe_text.battery_watts`."""
 
 
 class Translated(Line):

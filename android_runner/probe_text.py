@@ -63,6 +63,8 @@ class Thermal:
 
 
 SKIN = 3  # android.hardware.thermal TemperatureType
+# Microamperes and microvolts of a device at work. Some makers give milliamperes or millivolts: those are all smaller.
+CURRENT_UA, VOLTAGE_UV = (10_000, 20_000_000), (2_000_000, 30_000_000)
 
 
 def properties(text: str) -> dict[str, str]:
@@ -133,6 +135,27 @@ def thermal(text: str) -> Thermal:
             temperatures[name] = celsius
             skin += [celsius] if int(kind) == SKIN else []
     return Thermal(int(status[1]) if status else None, temperatures or None, max(skin, default=None))
+
+
+def battery_watts(supplies: Mapping[str, str]) -> float | None:
+    """The power that the battery gives; None where the device does not tell it, or something else feeds it too.
+
+    Args:
+        supplies: Content of the files of /sys/class/power_supply by supply and file, as `battery/status`.
+    """
+    said = {file: content.strip() for file, content in supplies.items()}
+    batteries = [
+        file.removesuffix("type") for file, kind in said.items() if file.endswith("/type") and kind == "Battery"
+    ]
+    plugged = any(online != "0" for file, online in said.items() if file.endswith("/online"))
+    if plugged or len(batteries) != 1 or said.get(f"{batteries[0]}status") != "Discharging":
+        return None
+    current, voltage = (_whole(said.get(f"{batteries[0]}{name}_now")) for name in ("current", "voltage"))
+    if current is None or voltage is None:
+        return None
+    current = abs(current)  # makers do not agree on the sign
+    known = CURRENT_UA[0] <= current <= CURRENT_UA[1] and VOLTAGE_UV[0] <= voltage <= VOLTAGE_UV[1]
+    return current * voltage / 1e12 if known else None
 
 
 def _whole(text: str | None) -> int | None:

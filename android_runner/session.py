@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tprune.android_runner import build, execution, journal, run_file
+from tprune.android_runner import build, energy, execution, journal, run_file
 from tprune.android_runner import device as devices
 from tprune.android_runner.build import Runner
 from tprune.android_runner.device import Facts, Gate
@@ -224,7 +224,8 @@ def _timed(
         gates = [one.gate.reason for one in done if one.gate.reason and session.facts.kind == "phone"]
         reasons = [*fields["valid"]["reasons"], *dict.fromkeys(gates)]
         fields["valid"] = {"ok": not reasons, "reasons": reasons}
-        found[model] = fields | start_fields([one.journal for one in done])
+        runs = [one.journal for one in done]
+        found[model] = fields | start_fields(runs) | energy.fields(runs)
         found[model]["gates"] = [asdict(one.gate) for one in done]
         if settings.sustained_minutes:
             name = f"{engine}-{precision}-{model}-sustained"

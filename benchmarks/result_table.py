@@ -208,6 +208,12 @@ def _median(name: str, unit: str, divisor: float = 1) -> Callable[[Row], str]:
     return cell
 
 
+def energy(row: Row) -> str:
+    """What a sentence takes out of a device's battery."""
+    found = _extra(row, "energy")
+    return f"{found['joules_per_sentence']:.3g} J ({found['samples']} samples)" if found else DASH
+
+
 def _interval(lower: float | None, upper: float | None) -> str:
     return "" if lower is None or upper is None else f" ({lower:.2f}–{upper:.2f})"
 
@@ -229,6 +235,8 @@ def _table(title: str, rows: Sequence[Row], columns: Sequence[str]) -> Table:
     )
     if len({row.seed for row in rows}) > 1:
         columns = (columns[0], "Seed", *columns[1:])
+    if any(_extra(row, "energy") for row in rows):
+        columns = (*columns, "Energy")
     doubts: dict[str, list[str]] = defaultdict(list)
     for row in ordered:
         if not row.valid.ok:
@@ -266,6 +274,7 @@ _COLUMNS: Mapping[str, tuple[bool, Callable[[Row], str]]] = {
     "From start": (True, _median("whole_first_token_ms", "ms")),
     "Engine memory": (True, _median("engine_memory_bytes", "MiB", 2**20)),
     "Process memory": (True, _median("peak_memory_bytes", "MiB", 2**20)),
+    "Energy": (True, energy),
     "Sentences/s": (True, _median("sentences_per_second", "")),
     "BLEU": (True, lambda row: number(row.bleu, ".2f")),
     "chrF": (True, lambda row: number(row.chrf, ".1f")),

@@ -70,14 +70,22 @@ Record& Record::add(std::string_view name, const std::vector<std::int64_t>& valu
 }
 
 Record& Record::add(std::string_view name, const std::map<std::string, std::optional<std::int64_t>>& values) {
+  std::map<std::string, std::string> written;
+  for (const auto& [label, value] : values) written[label] = number(value);
+  return object(name, written);
+}
+
+Record& Record::add(std::string_view name, const std::map<std::string, std::string>& values) {
+  std::map<std::string, std::string> written;
+  for (const auto& [label, value] : values) written[label] = quoted(value);
+  return object(name, written);
+}
+
+Record& Record::object(std::string_view name, const std::map<std::string, std::string>& values) {
   key(name);
-  if (values.empty()) {
-    text_ += "null";
-    return *this;
-  }
   std::string items;
-  for (const auto& [label, value] : values) items += (items.empty() ? "" : ", ") + quoted(label) + ": " + number(value);
-  text_ += "{" + items + "}";
+  for (const auto& [label, value] : values) items += (items.empty() ? "" : ", ") + quoted(label) + ": " + value;
+  text_ += items.empty() ? "null" : "{" + items + "}";
   return *this;
 }
 

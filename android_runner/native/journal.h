@@ -24,11 +24,14 @@ class Record {
   Record& add(std::string_view key, const std::optional<std::int64_t>& value);
   Record& add(std::string_view key, const std::vector<std::int64_t>& values);
   Record& add(std::string_view key, const std::map<std::string, std::optional<std::int64_t>>& values);
+  Record& add(std::string_view key, const std::map<std::string, std::string>& values);
 
   std::string line() const { return text_ + "}\n"; }
 
  private:
   void key(std::string_view name);
+  // An object of values as they are written; null where there are none.
+  Record& object(std::string_view name, const std::map<std::string, std::string>& values);
 
   std::string text_ = "{";
 };

@@ -88,4 +88,23 @@ Readings temperatures_mc(const std::filesystem::path& sysfs) {
   return found;
 }
 
+std::map<std::string, std::string> power_supplies(const std::filesystem::path& sysfs) {
+  std::map<std::string, std::string> found;
+  std::error_code ignored;  // a phone's shell may not be allowed to look
+  for (const auto& entry : std::filesystem::directory_iterator(sysfs / "class/power_supply", ignored)) {
+    const auto read = [&](const char* file) {
+      std::ifstream opened(entry.path() / file);
+      std::string line;
+      if (std::getline(opened, line)) found[(entry.path().filename() / file).string()] = line;
+      return line;
+    };
+    if (read("type") == "Battery") {
+      for (const char* file : {"status", "current_now", "voltage_now"}) read(file);
+    } else {
+      read("online");
+    }
+  }
+  return found;
+}
+
 }  // namespace tprune

@@ -28,4 +28,8 @@ Readings frequencies_khz(const std::filesystem::path& sysfs);
 // Temperatures in thousandths of a degree Celsius, by the zone's number and type.
 Readings temperatures_mc(const std::filesystem::path& sysfs);
 
+// What the power supplies tell, by supply and file, as `battery/status`: of batteries status, current and voltage, of
+// all others whether they are plugged in.
+std::map<std::string, std::string> power_supplies(const std::filesystem::path& sysfs);
+
 }  // namespace tprune

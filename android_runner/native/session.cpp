@@ -13,7 +13,7 @@
 namespace tprune {
 namespace {
 
-constexpr std::int64_t kStateEvery = 1'000'000'000;  // ns between looks at clocks and temperatures
+constexpr std::int64_t kStateEvery = 1'000'000'000;  // ns between looks at clocks, temperatures and battery
 
 const char* name_of(Mode mode) {
   switch (mode) {
@@ -32,6 +32,7 @@ void write_state(const Run& run, Journal& journal) {
                     .add("at_ns", now_ns())
                     .add("frequency_khz", frequencies_khz(run.sysfs))
                     .add("temperature_mc", temperatures_mc(run.sysfs))
+                    .add("power_supply", power_supplies(run.sysfs))
                     .add("resident_bytes", memory_bytes("VmRSS"))
                     .add("peak_resident_bytes", memory_bytes("VmHWM")));
 }

@@ -179,6 +179,27 @@ def test_the_hash_is_right_at_every_length(arithmetic: Path, tmp_path: Path) -> 
     assert len(lengths) > 15  # both sides of a block's padding
 
 
+def test_power_supplies_are_read_or_null(arithmetic: Path, tmp_path: Path) -> None:
+    supplies = tmp_path / "sys" / "class" / "power_supply"
+    said = {
+        "battery": {"type": "Battery", "status": "Discharging", "current_now": "-412000", "voltage_now": "3900000"},
+        "usb": {"type": "USB", "online": "0", "current_now": "7", "voltage_now": "5000000"},
+        'b"2': {"type": "Battery", "status": "Full"},
+        "empty": {},
+    }
+    for name, files in said.items():
+        (supplies / name).mkdir(parents=True)
+        for file, content in files.items():
+            (supplies / name / file).write_text(f"{content}\n")
+    found = journal.finished(run(arithmetic, tmp_path, sysfs=str(tmp_path / "sys")).journal, "arithmetic")
+    wanted = {f"{name}/{file}": content for name, files in said.items() for file, content in files.items()}
+    for unread in ("usb/current_now", "usb/voltage_now"):  # each file may cost a talk with a chip
+        del wanted[unread]
+    assert [state.power_supply for state in found.states] == 3 * [wanted]
+    nothing = journal.finished(run(arithmetic, tmp_path, sysfs=str(tmp_path)).journal, "arithmetic")
+    assert nothing.states[0].power_supply is None
+
+
 def test_clocks_and_temperatures_are_read_or_null(arithmetic: Path, tmp_path: Path) -> None:
     sysfs = tmp_path / "sys"
     for cpu, khz in enumerate(("1800000\n", "no number\n")):

@@ -58,6 +58,21 @@ cpufreq/policy4/scaling_governor:schedutil
 MEMORY = "MemTotal:        5832704 kB\nMemFree:          150000 kB\nMemAvailable:    2400000 kB\n"
 CPUINFO = "processor\t: 0\nBogoMIPS\t: 38.40\nHardware\t: Qualcomm Technologies, Inc SM7325\n"
 GETPROP = "[ro.product.model]: [Pixel 6]\n[ro.build.version.release]: [14]\n[empty]: []\n[brackets]: [a]b]\n"
+SUPPLIES = """\
+battery/type:Battery
+battery/status:Discharging
+battery/current_now:-412000
+battery/voltage_now:3900000
+usb/type:USB
+usb/online:0
+"""
+
+
+def supplies(text: str) -> dict[str, str]:
+    pairs = (line.partition(":") for line in text.splitlines())
+    return {file: content for file, _, content in pairs}
+
+
 READERS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "battery": (BATTERY, probe_text.battery),
     "thermal": (THERMAL, probe_text.thermal),
@@ -65,6 +80,7 @@ READERS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "memory": (MEMORY, lambda text: probe_text.memory_bytes(text, "MemTotal")),
     "processor": (CPUINFO, probe_text.processor),
     "properties": (GETPROP, probe_text.properties),
+    "power": (SUPPLIES, lambda text: probe_text.battery_watts(supplies(text))),
 }
 
 
@@ -76,6 +92,30 @@ def test_battery() -> None:
     assert probe_text.battery(unplugged.replace("status: 3", "status: 1")).discharging is None
     assert probe_text.battery("  level: 0\n  scale: 100\n  voltage: 0\n") == Battery(level_percent=0)
     assert probe_text.battery("Can't find service: battery\n") == Battery()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "watts"),
+    [
+        ("", "", 0.412 * 3.9),
+        ("-412000", "412000\n", 0.412 * 3.9),  # makers do not agree on the sign
+        ("usb/type:USB\nusb/online:0\n", "", 0.412 * 3.9),  # no plug is known
+        ("Discharging", "Charging", None),
+        ("Discharging", "Not charging", None),
+        ("online:0", "online:1", None),  # a plug that gives too little is a plug
+        ("online:0", "online:", None),
+        ("-412000", "-412", None),  # milliamperes
+        ("3900000", "3900", None),  # millivolts
+        ("-412000", "0", None),
+        ("-412000", "many", None),
+        ("voltage_now:3900000\n", "voltage_avg:3900000\n", None),
+        ("usb/type:USB", "bms/type:Battery", None),  # which of the two feeds it?
+        (SUPPLIES, "", None),
+    ],
+)
+def test_power_out_of_the_battery(old: str, new: str, watts: float | None) -> None:
+    found = probe_text.battery_watts(supplies(SUPPLIES.replace(old, new)))
+    assert found == (None if watts is None else pytest.approx(watts))
 
 
 def test_thermal() -> None:
