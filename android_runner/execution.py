@@ -10,10 +10,12 @@ from tprune.android_runner import journal, package, run_file
 from tprune.android_runner.build import Runner
 from tprune.android_runner.links import DeviceLostError
 from tprune.android_runner.run_file import Job
-from tprune.android_runner.transport import LOG, Device
+from tprune.android_runner.transport import LOG, STATUS, Device
 from tprune.artifact import Artifact
+from tprune.errors import MachineError
 
 SLOWEST_SENTENCE = 30.0  # seconds, for the limit of a run
+STARTS = 5  # of one run: a device that is lost with each of them is not waited for again
 
 
 def execute(
@@ -57,7 +59,9 @@ def collect(device: Device, job: Job, name: str) -> bytes:
     written = device.run(["cat", f"{device.folder}/{folder}/{run_file.JOURNAL}"], seconds=120)
     log = device.run(["tail", "-n", "3", f"{device.folder}/{folder}/{LOG}"])
     content = b"" if written.status else written.output
-    journal.finished(content, f"{device.name} {folder}", log.text)
+    ended = device.run(["cat", f"{device.folder}/{folder}/{STATUS}"]).text.strip()
+    status = int(ended) if ended.isascii() and ended.isdigit() else None
+    journal.finished(content, f"{device.name} {folder}", log.text, status)
     return content
 
 
@@ -75,9 +79,10 @@ def execute_steadily(
     Args:
         patience_seconds: Longest wait for the device, each time that it vanishes.
 
-    The other arguments, and the errors, are those of `execute`; a device that stays away is lost.
+    The other arguments, and the errors, are those of `execute`; a device that stays away is lost, and one that comes
+    back without the run again and again is given up.
     """
-    while True:
+    for _ in range(STARTS):
         attempt = f"{name}-{secrets.token_hex(4)}"
         try:
             return execute(device, runner, bundle, job, sentences, attempt)
@@ -90,6 +95,12 @@ def execute_steadily(
                 return collect(device, job, attempt)
             except DeviceLostError:
                 _wait_for(device, patience_seconds)
+    raise MachineError(
+        "the device loses every run",
+        where=device.name,
+        got=f"{STARTS} times gone, and the run with it",
+        fix="look whether it restarts under load, and at its cable; the same command goes on from here",
+    )
 
 
 def _wait_for(device: Device, seconds: float) -> None:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tprune.errors import MachineError
 
 SCHEMA = 1
+SIGNALED = 128  # a shell adds this to the signal's number
 Nanoseconds = Annotated[int, Field(ge=0)]
 
 
@@ -131,21 +132,30 @@ def parse(content: bytes) -> Journal:
     )
 
 
-def finished(content: bytes, where: str, log: str = "") -> Journal:
+def finished(content: bytes, where: str, log: str = "", status: int | None = None) -> Journal:
     """Read the journal of a run that has to be complete.
 
     Args:
         content: The file's.
         where: Which run, for the error.
         log: What the runner said besides.
+        status: What its process left as a shell tells it, where that is known.
 
     Raises:
-        MachineError: It is not; the error tells what the runner said.
+        MachineError: It is not; the error tells what the runner said, or what ended it.
     """
     journal = parse(content)
     if journal.complete:
         return journal
     said = journal.error or log.strip().rpartition("\n")[2]
+    if journal.error is None and status is not None and status > SIGNALED:
+        number = status - SIGNALED
+        raise MachineError(
+            "the runner was killed",
+            where=where,
+            got=f"signal {number}, after {len(journal.sentences)} sentences" + (f": {said}" if said else ""),
+            fix=KILLED.get(number, "look at the device's log (`adb logcat`, `dmesg`)"),
+        )
     raise MachineError(
         "the runner failed" if said else "the run ended early",
         where=where,
@@ -167,6 +177,10 @@ def _agrees(end: Mapping[str, Any], lines: list[bytes]) -> bool:
     return end.get("lines") == len(lines) and end.get("sha256") == hashlib.sha256(written).hexdigest()
 
 
+KILLED: Mapping[int, str] = {
+    4: "build the engine for this processor: it does not know one of its instructions",
+    9: "free memory on the device, which ends programs when there is none left",
+}
 LINES: Mapping[str, type[Line]] = {
     "start": Start,
     "load": Load,

@@ -93,6 +93,15 @@ def test_the_error_of_an_unfinished_run() -> None:
     assert error_of(journal.finished, b"", "pixel", "CANNOT LINK\nno such library\n") == (
         "pixel: the runner failed · got no such library · correct what it says"
     )
+    assert error_of(journal.finished, WHOLE[:-9], "pixel", "Killed\n", 137) == (
+        "pixel: the runner was killed · got signal 9, after 3 sentences: Killed · "
+        "free memory on the device, which ends programs when there is none left"
+    )
+    assert "the runner was killed · got signal 11, after 0 sentences · look" in error_of(
+        journal.finished, b"", "pixel", "", 139
+    )
+    assert "the runner failed · got out of memory" in error_of(journal.finished, died, "pixel", "Aborted\n", 134)
+    assert "the runner failed · got no such library" in error_of(journal.finished, b"", "p", "no such library\n", 127)
     assert error_of(journal.finished, WHOLE[:-9], "pixel") == (
         "pixel: the run ended early · got 3 sentences and no valid end marker · "
         "connect the device and run the same command again"

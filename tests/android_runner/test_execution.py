@@ -1,0 +1,74 @@
+"""Runs whose end is not as it should be: the device restarts, or the runner is killed."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.artifacts import error_of
+from tprune import artifact
+from tprune.android_runner import execution, journal, package
+from tprune.android_runner.build import Runner
+from tprune.android_runner.links import DeviceLostError, Local
+from tprune.android_runner.run_file import Job
+from tprune.android_runner.transport import Device
+from tprune.export import description
+from tprune.export.runtime import open_bundle
+from tprune.model import decode
+from tprune.model.search import Search
+
+JOB = Job("whole", 1, runs=1)
+
+
+def test_candidates_go_along(
+    runners: Callable[[str], Runner], small_bundles: Callable[..., Path], tmp_path: Path
+) -> None:
+    bundle = artifact.read(small_bundles("onnxruntime", "fp32", True), "bundle")
+    sentences = [np.random.randint(4, 40, 6).tolist() for _ in range(5)]
+    job, device = Job("whole", 1, runs=5), Device(Local(str(tmp_path)))
+    content = execution.execute(device, runners("onnxruntime"), bundle, job, sentences, "one")
+    translate = decode.one_by_one(open_bundle(bundle.path, 1), Search(**description.read(bundle.path).search))
+    assert [one.tokens for one in journal.parse(content).timed] == [translate(ids) for ids in sentences]
+
+
+def test_a_device_that_restarts_with_every_run_is_given_up(
+    runners: Callable[[str], Runner],
+    small_bundles: Callable[[str, str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runner, bundle = runners("onnxruntime"), artifact.read(small_bundles("onnxruntime", "fp32"), "bundle")
+    device, started = Device(Local(str(tmp_path))), list[str]()
+
+    def restart(folder: str, command: list[str]) -> None:
+        started.append(folder)
+        raise DeviceLostError("the device is not there")
+
+    monkeypatch.setattr(device, "start", restart)
+    error = error_of(execution.execute_steadily, device, runner, bundle, JOB, [[5]], "one", 1.0)
+    assert error.startswith("local: the device loses every run · got 5 times gone, and the run with it · look whether")
+    assert len({*started}) == len(started) == 5
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("kill -s KILL $$", "the runner was killed · got signal 9, after 0 sentences: Killed · free memory"),
+        ("exit 137", "the runner was killed · got signal 9, after 0 sentences · free memory"),
+        ("echo no such library; exit 127", "the runner failed · got no such library · correct what it says"),
+    ],
+)
+def test_what_ended_a_runner_is_told(
+    small_bundles: Callable[[str, str], Path], tmp_path: Path, program: str, said: str
+) -> None:
+    made = tmp_path / "runner"
+    made.mkdir()
+    (made / "ort_runner").write_text(f"#!/bin/sh\n{program}\n")
+    (made / "ort_runner").chmod(0o755)
+    runner = Runner(made, ("./ort_runner",), "onnxruntime", "x86_64")
+    bundle: Any = artifact.read(small_bundles("onnxruntime", "fp32"), "bundle")
+    device = Device(Local(str(tmp_path / "device")))
+    error = error_of(execution.execute, device, runner, bundle, JOB, [[5]], "one")
+    assert error.startswith(f"local {package.RUNS}/one: {said}")
