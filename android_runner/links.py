@@ -193,6 +193,20 @@ def open_link(device: str) -> Link:
     )
 
 
+def open_links(devices: Sequence[str]) -> list[Link]:
+    """The links that several `--device` flags mean.
+
+    Raises:
+        InputError: As for `open_link`, or two of them are one device: a run there ends whatever else runs.
+        MachineError: As for `open_link`.
+    """
+    found = [open_link(device) for device in devices]
+    names = [link.name for link in found]
+    if len({*names}) < len(names):
+        raise InputError("one device twice", where="--device", got=", ".join(names), fix="name each once")
+    return found
+
+
 def adb_devices(command: Sequence[str] = ("adb",)) -> dict[str, str]:
     """State by serial of everything on adb: device, offline, unauthorized …
 

@@ -20,6 +20,7 @@ from tprune.errors import InputError, MachineError
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*(/[A-Za-z0-9_][A-Za-z0-9._+-]*)*")
 SECONDS = 30.0  # for a short command
+LONGEST_PAUSE, SLOWER = 10.0, 1.2  # s between two looks at a run, and how much longer each pause is than the last
 SLOWEST_BYTES_PER_SECOND = 1e6  # of a link, for the time limit of a copy
 PID, STATUS, LOG = "pid", "status", "log.txt"
 # a process of that number that works here: numbers are given again, after a restart of the device at the latest
@@ -166,6 +167,8 @@ class Device:
     def wait(self, folder: str, seconds: float, every: float = 0.5) -> State:
         """Wait until the program of a folder has ended, and end it when that takes too long.
 
+        Each look is a program on the device beside the one that is timed: the longer that takes, the fewer there are.
+
         Raises:
             DeviceLostError: The device does not answer any more.
             MachineError: Out of time; the program was ended.
@@ -176,6 +179,7 @@ class Device:
                 self.kill(folder)
                 raise MachineError("the run takes too long", where=f"{self.name} {folder}", got=f"{seconds:.0f} s")
             time.sleep(every)
+            every = min(LONGEST_PAUSE, SLOWER * every)
         return state
 
     def kill(self, folder: str) -> None:

@@ -8,6 +8,7 @@ from tprune import artifact
 from tprune.artifact import Artifact
 from tprune.config import Config
 from tprune.delivery_config import Bench, DeviceBench, Export, Shortlist, Table
+from tprune.errors import InputError
 from tprune.section import resolved
 from tprune.stage import Stage, stage
 
@@ -131,7 +132,7 @@ def bench_devices(
     def make(partial_out: Path) -> None:
         from concurrent.futures import ThreadPoolExecutor
 
-        from tprune.android_runner.links import open_link
+        from tprune.android_runner.links import open_links
         from tprune.android_runner.session import Session, measure
         from tprune.android_runner.transport import Device
         from tprune.benchmarks import quality, record
@@ -146,7 +147,7 @@ def bench_devices(
             session = Session(device, settings.device, done, tell)
             return list(measure(experiment, dataset, session, entries, corpus, target, settings.bench))
 
-        devices = [Device(open_link(name)) for name in names]
+        devices = [Device(link) for link in open_links(names)]
         with ThreadPoolExecutor(len(devices)) as side_by_side:
             rows = [row for found in side_by_side.map(measured, devices) for row in found]
         record.write(partial_out / "results.json", rows)
@@ -222,10 +223,25 @@ def report(
     return stage("report", "report", out, {"title": title}, parents, make)
 
 
-def entry_of(name: str, made: Artifact) -> Entry:
-    """What a checkpoint or a bundle is measured as."""
-    said = {"engine": "pytorch", "precision": "fp32"} if made.kind == "model" else made.manifest["config"]
-    return str(said["engine"]), str(said["precision"]), name
+def entries_of(given: Sequence[tuple[str, Artifact]]) -> dict[Entry, Artifact]:
+    """What checkpoints or bundles with these names are measured as.
+
+    Raises:
+        InputError: Two of one engine and precision have the same name.
+    """
+    found: dict[Entry, Artifact] = {}
+    for name, made in given:
+        said = {"engine": "pytorch", "precision": "fp32"} if made.kind == "model" else made.manifest["config"]
+        entry = str(said["engine"]), str(said["precision"]), name
+        if entry in found:
+            raise InputError(
+                "two models of one name",
+                where=made.path,
+                got=f"{' '.join(entry)}, as {found[entry].path}",
+                fix="rename one of the directories: results are told apart by it",
+            )
+        found[entry] = made
+    return found
 
 
 def _history(made: Artifact) -> Any:

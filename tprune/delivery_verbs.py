@@ -86,7 +86,7 @@ def bench(
     chosen, text = settings_of(recipe, [*(overrides or []), *longer]), artifact.read(corpus, "corpus")
     kind = "bundle" if device else None
     given = [("dense", artifact.read(dense, kind)), *((path.name, artifact.read(path, kind)) for path in pruned)]
-    entries = {delivery.entry_of(name, made): made for name, made in given}
+    entries = delivery.entries_of(given)
     stage = (
         delivery.bench_devices(out, chosen.name, entries, text, chosen, device)
         if device

@@ -15,7 +15,7 @@ from tests.android_runner import test_journal
 from tests.android_runner.phones import Desk, desk
 from tests.artifacts import error_of
 from tests.command import tprune
-from tprune import artifact, stages
+from tprune import artifact, delivery, stages
 from tprune.android_runner import execution, journal, links, session
 from tprune.android_runner.build import Runner
 from tprune.android_runner.links import Local
@@ -225,6 +225,16 @@ def test_what_has_no_baseline_is_refused(given: Given, tmp_path: Path) -> None:
     }
     error = error_of(lambda: list(measure("x", "y", open_session(tmp_path), entries, given.corpus, "de", BENCH)))
     assert error.startswith("onnxruntime int8: nothing to compare with · wanted a dense model of the same engine and")
+
+
+def test_two_bundles_of_one_name_are_refused(given: Given) -> None:
+    dense, small = given.bundles["dense"], given.bundles["small"]
+    assert [*delivery.entries_of([("dense", dense), ("small", small)])] == [*given.entries]
+    error = error_of(delivery.entries_of, [("dense", dense), ("dense", small)])
+    assert error == (
+        f"{small.path}: two models of one name · got onnxruntime fp32 dense, as {dense.path} · "
+        "rename one of the directories: results are told apart by it"
+    )
 
 
 def test_emulation_is_never_timed(runners: Callable[[str], Runner], given: Given, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -244,6 +245,25 @@ def test_a_device_that_does_not_answer_in_time(tmp_path: Path) -> None:
     assert time.monotonic() - begin < 10
 
 
+def test_a_long_run_is_looked_at_less_and_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    device, now, looks = Device(Local(str(tmp_path))), 0.0, list[float]()
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    def poll(folder: str) -> str:
+        looks.append(now)
+        return "running" if now < 600 else "ended"
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setattr(device, "poll", poll)
+    assert device.wait("runs/one", 3600) == "ended"
+    pauses = [after - before for before, after in pairwise(looks)]
+    assert pauses[0] == 0.5 and pauses == sorted(pauses) and max(pauses) == 10
+    assert sum(look < 11 for look in looks) < 11
+
+
 def test_which_device_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:
     assert links.open_link("local").name == "local"
     assert links.open_link("adb:R58M:1").name == "adb:R58M:1"
@@ -252,6 +272,9 @@ def test_which_device_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:
         assert "no such device" in error_of(links.open_link, device)
     monkeypatch.setattr(links, "adb_devices", lambda: {"one": "device", "two": "offline"})
     assert links.open_link("adb").name == "adb:one"
+    assert [link.name for link in links.open_links(["local", "adb"])] == ["local", "adb:one"]
+    error = error_of(links.open_links, ["adb:one", "local", "adb"])
+    assert error == "--device: one device twice · got adb:one, local, adb:one · name each once"
     monkeypatch.setattr(links, "adb_devices", lambda: {"one": "device", "two": "device"})
     assert "which device? · got adb:one, adb:two · name one of them" in error_of(links.open_link, "adb")
     monkeypatch.setattr(links, "adb_devices", lambda: {"two": "unauthorized"})
