@@ -52,7 +52,7 @@ class MappedFile final : public et::DataLoader {
       size_ = static_cast<std::size_t>(status.st_size);
       data_ = mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file, 0);
     }
-    const int error = errno;
+    const int error = file >= 0 && status.st_size == 0 ? ENODATA : errno;
     if (file >= 0) close(file);
     if (data_ == MAP_FAILED) throw Failure(path + ": cannot be read: " + std::strerror(error));
   }

@@ -54,6 +54,8 @@ def runners() -> Callable[[str], Runner]:
         try:
             return build.build(engine, abi)
         except MachineError as error:
+            if error.what.endswith("cannot be built"):  # everything it needs is there
+                raise
             pytest.skip(f"skipped, needs {error}")
 
     return get

@@ -61,6 +61,12 @@ def test_damaged_graphs_and_wrong_modes_are_one_line(
     assert (journal.parse(ended.journal).error or "").startswith(
         {"onnxruntime": "ONNX Runtime: ", "executorch": "ExecuTorch: cannot load"}[engine]
     )
+    for graph in bundle.graphs.values():
+        (tmp_path / graph.file).write_bytes(b"")
+    said = start([str(runner.folder / runner.command[-1]), "run.txt"], tmp_path).said
+    assert {"onnxruntime": "ONNX Runtime: ", "executorch": "model.pte: cannot be read: No data available"}[
+        engine
+    ] in said
     other = {"onnxruntime": "buffered", "executorch": "whole"}[engine]
     text = (tmp_path / "run.txt").read_text().replace("mode steps", f"mode {other}")
     (tmp_path / "run.txt").write_text(text)
