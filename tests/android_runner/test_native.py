@@ -103,8 +103,10 @@ def test_a_sentence_chooses_from_its_own_candidates(
     chance = random.Random(mode)
     own = [sorted({EOS, 4, 7, 30, *chance.sample(range(TOKENS), 6)}) for _ in SENTENCES]
     (tmp_path / "few.txt").write_text("".join(f"{' '.join(map(str, ids))}\n" for ids in own))
-    given = {key: " ".join(map(str, value)) if isinstance(value, tuple) else value for key, value in settings.items()}
-    keys = {"candidates": "few.txt", "inputs": "encode source candidates", "mode": mode, "warmup": "1"}
+    given: dict[str, Any] = {
+        key: " ".join(map(str, value)) if isinstance(value, tuple) else value for key, value in settings.items()
+    }
+    keys: dict[str, Any] = {"candidates": "few.txt", "inputs": "encode source candidates", "mode": mode, "warmup": "1"}
     found = journal.finished(run(arithmetic, tmp_path, limit=9, runs="8", **keys, **given).journal, "arithmetic")
     used: dict[str, Any] = settings if mode == "steps" else {}  # the one graph has its search built in
     wanted = [expected(ids, 9, candidates=few, **used) for ids, few in zip(SENTENCES, own, strict=True)]
@@ -127,7 +129,7 @@ def test_a_sentence_chooses_from_its_own_candidates(
 )
 def test_candidates_that_make_no_sense(arithmetic: Path, tmp_path: Path, lines: str | None, said: str | None) -> None:
     (tmp_path / "few.txt").write_text(lines or "")
-    named = {} if lines is None else {"candidates": "few.txt"}
+    named: dict[str, Any] = {} if lines is None else {"candidates": "few.txt"}
     ended = run(arithmetic, tmp_path, inputs="encode source candidates", **named)
     assert (ended.status, ended.said) == ((1, f"error: {said}\n") if said else (0, ""))
     ended = run(arithmetic, tmp_path, candidates="few.txt")
