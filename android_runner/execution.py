@@ -2,9 +2,10 @@
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 from tprune.android_runner import journal, package, run_file
 from tprune.android_runner.build import Runner
@@ -16,6 +17,8 @@ from tprune.errors import MachineError
 
 SLOWEST_SENTENCE = 30.0  # seconds, for the limit of a run
 STARTS = 5  # of one run: a device that is lost with each of them is not waited for again
+
+Found = TypeVar("Found")
 
 
 def execute(
@@ -54,14 +57,31 @@ def collect(device: Device, job: Job, name: str) -> bytes:
         DeviceLostError: The device does not answer any more; what runs there goes on.
         MachineError: The runner failed or takes too long.
     """
+    device.wait(f"{package.RUNS}/{name}", longest_seconds(job))
+    return read(device, name, name)
+
+
+def longest_seconds(job: Job) -> float:
+    """How long a job is given before it counts as stuck."""
+    return 60 + 2 * job.seconds + SLOWEST_SENTENCE * (job.runs + job.warmup)
+
+
+def read(device: Device, name: str, program: str) -> bytes:
+    """The complete journal of a run that has ended, by the names of the run and of the program that said what it said.
+
+    Raises:
+        DeviceLostError: The device does not answer any more.
+        MachineError: The runner failed.
+    """
     folder = f"{package.RUNS}/{name}"
-    device.wait(folder, 60 + 2 * job.seconds + SLOWEST_SENTENCE * (job.runs + job.warmup))
     written = device.run(["cat", f"{device.folder}/{folder}/{run_file.JOURNAL}"], seconds=120)
-    log = device.run(["tail", "-n", "3", f"{device.folder}/{folder}/{LOG}"])
     content = b"" if written.status else written.output
-    ended = device.run(["cat", f"{device.folder}/{folder}/{STATUS}"]).text.strip()
-    status = int(ended) if ended.isascii() and ended.isdigit() else None
-    journal.finished(content, f"{device.name} {folder}", log.text, status)
+    if not journal.parse(content).complete:
+        told = f"{device.folder}/{package.RUNS}/{program}"
+        log = device.run(["tail", "-n", "3", f"{told}/{LOG}"])
+        ended = device.run(["cat", f"{told}/{STATUS}"]).text.strip()
+        status = int(ended) if ended.isascii() and ended.isdigit() else None
+        journal.finished(content, f"{device.name} {folder}", log.text, status)  # raises
     return content
 
 
@@ -95,7 +115,26 @@ def execute_steadily(
                 return collect(device, job, attempt)
             except DeviceLostError:
                 _wait_for(device, patience_seconds)
-    raise MachineError(
+    raise _given_up(device)
+
+
+def steadily(device: Device, work: Callable[[], Found], patience_seconds: float) -> Found:
+    """What `work` gives; when the device vanishes it is waited for, so many seconds each time, and `work` called again.
+
+    Raises:
+        DeviceLostError: The device stays away.
+        MachineError: It vanishes again and again.
+    """
+    for _ in range(STARTS):
+        try:
+            return work()
+        except DeviceLostError:
+            _wait_for(device, patience_seconds)
+    raise _given_up(device)
+
+
+def _given_up(device: Device) -> MachineError:
+    return MachineError(
         "the device loses every run",
         where=device.name,
         got=f"{STARTS} times gone, and the run with it",

@@ -35,7 +35,7 @@ def files(runner: Runner, bundle: Artifact) -> dict[str, Path]:
     if said.engine != runner.engine:
         raise ArtifactError("bundle for another engine", where=bundle.path, got=said.engine, wanted=runner.engine)
     beside = {f"{RUNNERS}/{runner.folder.name}/{path.name}": path for path in sorted(runner.folder.iterdir())}
-    return beside | {f"{_graphs(bundle)}/{name}": bundle.path / name for name in _graph_files(bundle, said)}
+    return beside | {f"{graphs_of(bundle)}/{name}": bundle.path / name for name in _graph_files(bundle, said)}
 
 
 def command(runner: Runner) -> list[str]:
@@ -46,10 +46,22 @@ def command(runner: Runner) -> list[str]:
     return [*words, run_file.RUN]
 
 
-def write_run(folder: Path, bundle: Artifact, job: Job, sentences: Sequence[Sequence[int]]) -> None:
-    """Write what a run is told for a folder below RUNS; errors as for `run_file.write`."""
+def write_run(
+    folder: Path, bundle: Artifact, job: Job, sentences: Sequence[Sequence[int]], most_tokens: int | None = None
+) -> None:
+    """Write what a run is told for a folder below RUNS; errors as for `run_file.write`.
+
+    Args:
+        folder: An existing folder here.
+        bundle: A bundle.
+        job: How to run it.
+        sentences: Source ids.
+        most_tokens: Greatest length of every translation, in place of the bundle's own rule.
+    """
     said = description.read(bundle.path)
-    run_file.write(folder, said, job, sentences, f"../../{_graphs(bundle)}")
+    if most_tokens is not None:
+        said = said.model_copy(update={"search": {**said.search, "max_new_tokens": most_tokens}})
+    run_file.write(folder, said, job, sentences, f"../../{graphs_of(bundle)}")
 
 
 def pack(
@@ -94,7 +106,8 @@ def pack(
     return artifact.read(out)
 
 
-def _graphs(bundle: Artifact) -> str:
+def graphs_of(bundle: Artifact) -> str:
+    """The folder on a device of a bundle's graphs."""
     return f"{GRAPHS}/{bundle.identity[:16]}"
 
 

@@ -68,7 +68,8 @@ class Session:
         tell: Tell,
         build_runner: Callable[[str, str], Runner] = build.build,
     ) -> None:
-        self.device, self.settings, self._folder, self._tell, self._build = device, settings, folder, tell, build_runner
+        self.device, self.settings, self.build_runner = device, settings, build_runner
+        self._folder, self._tell = folder, tell
         self.facts: Facts = devices.probe(device)
         if self.facts.abi is None:
             raise MachineError(
@@ -77,7 +78,7 @@ class Session:
                 got=self.facts.machine,
                 wanted=" | ".join(build.TARGETS),
             )
-        self._cpus = devices.pinning(self.facts, settings.pin)
+        self.cpus = devices.pinning(self.facts, settings.pin)
 
     def environment(self) -> Environment:
         """The device as it was found when the session began."""
@@ -103,9 +104,9 @@ class Session:
         if done.exists() and gated.exists() and (found := journal.parse(done.read_bytes())).complete:
             return Pass(found, Gate(**read_json(gated)))
         said = description.read(bundle.path)
-        job = Job(run_file.modes(said)[0], self.settings.threads, cpus=self._cpus, **changes)
+        job = Job(run_file.modes(said)[0], self.settings.threads, cpus=self.cpus, **changes)
         assert self.facts.abi is not None
-        runner = self._build(said.engine, self.facts.abi)
+        runner = self.build_runner(said.engine, self.facts.abi)
         gate = devices.cool_down(self.device, self.settings.cool_celsius, self.settings.cool_seconds)
         self._tell(f"{self.device.name}: {name}")
         content = execution.execute_steadily(

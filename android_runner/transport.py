@@ -202,6 +202,15 @@ class Device:
         )
         self._must(f"cd {self._path(folder)} 2> /dev/null || exit 0; {each}", f"clear {folder}")
 
+    def remove(self, folder: str) -> None:
+        """Remove a folder, if it is there.
+
+        Raises:
+            DeviceLostError: The device does not answer any more.
+            MachineError: It cannot be removed.
+        """
+        self._must(f"rm -rf {self._path(folder)}", f"remove {folder}")
+
     def make_folder(self, name: str) -> None:
         """Make a folder with those above it, if it is not there.
 

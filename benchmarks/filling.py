@@ -1,7 +1,8 @@
 """Filling a latency table: random models are exported, timed in turn, and their times turned into costs.
 
-Models and fit are `tprune.benchmarks.probes`'; here is the clock. Every group of models that has been timed is written
-down, so that a killed filling goes on.
+Models and fit are `tprune.benchmarks.probes`'; here is this machine's clock, that of a device is
+`tprune.android_runner.meter`. Every group of models that has been timed is written down, so that a killed filling goes
+on.
 """
 
 import hashlib
@@ -19,6 +20,7 @@ from tprune import artifact
 from tprune.artifact import Artifact
 from tprune.benchmarks import latency, probes, record
 from tprune.benchmarks.probes import Grid, Task
+from tprune.benchmarks.record import Environment, Verdict
 from tprune.benchmarks.table import FILE, KIND, LatencyTable, write
 from tprune.delivery_config import Export, Table
 from tprune.errors import ModelError
@@ -44,6 +46,10 @@ class Meter(Protocol):
 
     def __call__(self, tasks: Sequence[Task], tell: Tell) -> dict[str, list[float]]:
         """Median ms of a sentence in each round, by the task's name; all tasks take turns."""
+        ...
+
+    def machine(self) -> tuple[Environment, Verdict]:
+        """Whose times these are, and whether all that were taken may be quoted."""
         ...
 
 
@@ -72,41 +78,64 @@ class LocalMeter:
             tell(f"export {task.name}")
             opened[task.name] = self._open(task)
         tell(f"time {len(tasks)} models")
-        smallest = min(task.config.vocab_size for task in tasks)
-        words = np.random.default_rng(0).integers(FIRST_WORD, smallest, (SENTENCES, self.source_tokens))
         samples = latency.time_in_turn(
-            opened, words.tolist(), rounds=self.settings.rounds, seconds=self.settings.seconds, warmup=WARMUP
+            opened,
+            sentences(tasks, self.source_tokens),
+            rounds=self.settings.rounds,
+            seconds=self.settings.seconds,
+            warmup=WARMUP,
         )
         for task in tasks:
-            lengths = {len(ids) for ids in samples[task.name].outputs}
-            if lengths != {task.target_tokens}:
-                raise ModelError(
-                    "a random model ended its translation early",
-                    where=task.name,
-                    got=f"{min(lengths)} tokens",
-                    wanted=task.target_tokens,
-                    fix="report this: its times would be too short",
-                )
+            require_length(task, samples[task.name].outputs)
         return {name: np.median(sample.milliseconds, axis=1).round(DIGITS).tolist() for name, sample in samples.items()}
 
+    def machine(self) -> tuple[Environment, Verdict]:
+        """See `Meter`."""
+        return record.environment(), Verdict(ok=True)
+
     def _open(self, task: Task) -> Callable[[Sequence[int]], list[int]]:
-        bundle = self._bundle(task.config)
+        bundle = bundle_of(task, self.folder, self.settings)
         search = replace(Search(**description.read(bundle).search), max_new_tokens=task.target_tokens)
         return one_by_one(runtime.open_bundle(bundle, self.settings.threads), search)
 
-    def _bundle(self, config: TPruneConfig) -> Path:
-        described = config.to_dict()
-        name = hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()[:16]
-        model, bundle = self.folder / "models" / name, self.folder / "bundles" / name
-        for path in (model, bundle):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        if not model.exists():
-            with artifact.create(model, "model", config={"random": name}) as partial:
-                checkpoint.save(random_model(deepcopy(config)), partial)  # saving writes into the configuration
-        if not bundle.exists():
-            few = Export(parity_sentences=1)
-            export(model, bundle, self.settings.engine, few, precision=self.settings.precision)
-        return bundle
+
+def sentences(tasks: Sequence[Task], source_tokens: int) -> list[list[int]]:
+    """Random sentences of words that all models of a group know."""
+    smallest = min(task.config.vocab_size for task in tasks)
+    drawn = np.random.default_rng(0).integers(FIRST_WORD, smallest, (SENTENCES, source_tokens))
+    return [[int(word) for word in words] for words in drawn]
+
+
+def bundle_of(task: Task, folder: Path, settings: Table) -> Path:
+    """The bundle that `tprune export` makes of a task's model; one that is in the folder already is not made again."""
+    described = task.config.to_dict()
+    name = hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    model, bundle = folder / "models" / name, folder / "bundles" / name
+    for path in (model, bundle):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    if not model.exists():
+        with artifact.create(model, "model", config={"random": name}) as partial:
+            checkpoint.save(random_model(deepcopy(task.config)), partial)  # saving writes into the configuration
+    if not bundle.exists():
+        export(model, bundle, settings.engine, Export(parity_sentences=1), precision=settings.precision)
+    return bundle
+
+
+def require_length(task: Task, translations: Sequence[Sequence[int]]) -> None:
+    """Refuse the times of translations that are not as long as was wanted.
+
+    Raises:
+        ModelError: The model ended one early.
+    """
+    lengths = {len(ids) for ids in translations}
+    if lengths != {task.target_tokens}:
+        raise ModelError(
+            "a random model ended its translation early",
+            where=task.name,
+            got=f"{min(lengths)} tokens",
+            wanted=task.target_tokens,
+            fix="report this: its times would be too short",
+        )
 
 
 def random_model(config: TPruneConfig) -> TPruneForConditionalGeneration:
@@ -120,7 +149,13 @@ def random_model(config: TPruneConfig) -> TPruneForConditionalGeneration:
 
 
 def fill(
-    out: Path, like: TPruneConfig, source_tokens: int, target_tokens: int, settings: Table, meter: Meter | None = None
+    out: Path,
+    like: TPruneConfig,
+    source_tokens: int,
+    target_tokens: int,
+    settings: Table,
+    pin: str | None = None,
+    open_meter: Callable[[Path], Meter] | None = None,
 ) -> Callable[[bool], Artifact]:
     """What makes the table's artifact at `out`, given whether to replace an old one; arguments as for `inputs`.
 
@@ -130,33 +165,37 @@ def fill(
         source_tokens: Length of the timed sentences.
         target_tokens: Length of their translations, eos included.
         settings: Engine, precision, threads, grid and rounds.
-        meter: What times the models; None: this machine.
+        pin: Processors that the models stay on; None: nobody says.
+        open_meter: Gives what times the models, for a folder that survives a kill; None: this machine does.
     """
 
     def make(force: bool) -> Artifact:
         from tprune.progress import narrate
 
         out.parent.mkdir(parents=True, exist_ok=True)
-        config = inputs(like, source_tokens, target_tokens, settings)
+        config = inputs(like, source_tokens, target_tokens, settings, pin)
         with artifact.create(out, KIND, config=config, force=force) as partial, narrate("latency table") as tell:
             scratch = partial / artifact.SCRATCH
-            local = meter or LocalMeter(scratch, settings, source_tokens)
+            meter = open_meter(scratch) if open_meter else LocalMeter(scratch, settings, source_tokens)
             grid = _grid(like, settings)
-            times = _times(scratch, probes.groups(like, grid, target_tokens, settings.copies), local, tell)
-            write(_table(grid, times, source_tokens, target_tokens, settings), partial / FILE)
+            times = _times(scratch, probes.groups(like, grid, target_tokens, settings.copies), meter, tell)
+            write(_table(grid, times, source_tokens, target_tokens, settings, *meter.machine()), partial / FILE)
         return artifact.read(out, KIND)
 
     return make
 
 
-def inputs(like: TPruneConfig, source_tokens: int, target_tokens: int, settings: Table) -> dict[str, Any]:
+def inputs(
+    like: TPruneConfig, source_tokens: int, target_tokens: int, settings: Table, pin: str | None = None
+) -> dict[str, Any]:
     """What a table depends on: the grid and conventions of a model, but no weights.
 
     Raises:
         MachineError: The engine is not installed.
     """
     return {
-        **settings.model_dump(mode="json"),
+        **settings.model_dump(mode="json", exclude_none=True),
+        **({} if pin is None else {"pin": pin}),
         "engine_version": runtime.version(settings.engine),
         "source_tokens": source_tokens,
         "target_tokens": target_tokens,
@@ -196,13 +235,16 @@ def _table(
     source_tokens: int,
     target_tokens: int,
     settings: Table,
+    environment: Environment,
+    valid: Verdict,
 ) -> LatencyTable:
     return LatencyTable(
         engine=settings.engine,
         engine_version=runtime.version(settings.engine),
         precision=settings.precision,
         threads=settings.threads,
-        environment=record.environment(),
+        environment=environment,
+        valid=valid,
         source_tokens=source_tokens,
         target_tokens=target_tokens,
         equal_widths=settings.engine in EQUAL_WIDTHS,

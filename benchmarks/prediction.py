@@ -21,6 +21,7 @@ from tprune.benchmarks.filling import CONVENTIONS, LocalMeter, Meter
 from tprune.benchmarks.probes import Task
 from tprune.benchmarks.table import LatencyTable
 from tprune.delivery_config import Table
+from tprune.errors import InputError
 from tprune.model import checkpoint
 from tprune.model.shape import TPruneConfig, attention_shape
 from tprune.progress import tell
@@ -148,6 +149,8 @@ def _main(source: Path, out: Path, folder: Path, *given: Path) -> None:
     like = TPruneConfig(**{name: said["like"][name] for name in CONVENTIONS})
     models = {path.name: TPruneConfig.from_dict(checkpoint.read_config(path)) for path in given}
     settings = Table(**{name: value for name, value in said.items() if name in Table.model_fields})
+    if settings.device is not None:
+        raise InputError("a table of a device", where=source, got=settings.device, wanted="one of this machine")
     meter = LocalMeter(folder, settings, table.source_tokens)
     found = compare(table, models or shapes(table, like, MODELS), meter)
     artifact.write_json(out, found)

@@ -16,7 +16,9 @@ import numpy as np
 from pydantic import ValidationError, model_validator
 
 from tprune import artifact
-from tprune.benchmarks.record import Environment
+from tprune.artifact import Artifact
+from tprune.benchmarks.record import Environment, Verdict
+from tprune.benchmarks.standings import machine
 from tprune.errors import ArtifactError, InputError
 from tprune.model.shape import TPruneConfig
 from tprune.section import Section, problems
@@ -91,6 +93,8 @@ class LatencyTable(Section):
     """Whether the decoder's attentions compute with keys as wide as values, the narrower filled up with zeros."""
     surfaces: Mapping[str, Surface]
     """By component: `encoder.ffn` and the like, `output`, `fixed`; `step` is the part of `fixed` in each step."""
+    valid: Verdict = Verdict(ok=True)
+    """Whether the times may be quoted: a device may have been warm."""
     raw: tuple[Mapping[str, Any], ...] = ()
     """What was measured: the median of every round of every model."""
 
@@ -169,11 +173,28 @@ def unit_costs(table: LatencyTable, config: TPruneConfig) -> dict[str, float]:
 
 
 def forecast(table: LatencyTable, how: Mapping[str, Any]) -> str:
-    """One line on what a plan is predicted to take; `how` is the plan's own."""
+    """One line on what a plan is predicted to take, and on which machine; `how` is the plan's own."""
+    more = table.environment.model_extra or {}
+    pin = more.get("pin")
+    where = [machine(table.environment), more.get("name"), pin and f"pinned to {pin}", *table.valid.reasons]
     return (
         f"predicted {how['predicted_ms']:.2f} ms instead of {how['dense_ms']:.2f}, {how['predicted_speedup']:.2f}x, "
-        f"for {table.engine} {table.precision}, threads: {table.threads}, {table.environment.cpu}"
+        f"for {table.engine} {table.precision}, threads: {table.threads}, {', '.join(filter(None, where))}"
     )
+
+
+def open_table(path: Path) -> Artifact:
+    """A table that `tprune table` has filled, or the JSON file of one, as an artifact.
+
+    Raises:
+        ArtifactError: Neither.
+    """
+    if not path.is_file():
+        return artifact.read(path, KIND)
+    read(path)
+    entry = {"sha256": artifact.sha256(path), "bytes": path.stat().st_size}
+    # the same table in an artifact's directory has the same identity
+    return Artifact(path, {"kind": KIND, "files": {FILE: entry}})
 
 
 def read(path: Path) -> LatencyTable:

@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 import torch
 
+from tests.artifacts import error_of
 from tests.command import mini_recipe, tprune
 from tests.sparsity.small_models import config, model_of
 from tprune import artifact, pipeline, settings
-from tprune.benchmarks import filling, table
+from tprune.benchmarks import filling, record, standings, table
 from tprune.benchmarks.probes import Task
+from tprune.benchmarks.record import Environment, Verdict
 from tprune.model import checkpoint
 from tprune.model.transformer import TPruneForConditionalGeneration
 from tprune.sparsity import lines
@@ -32,6 +34,9 @@ class PerWeight:
 
     def __call__(self, tasks: Sequence[Task], tell: Callable[[str], None]) -> dict[str, list[float]]:
         return {task.name: [1e-3 * task.target_tokens * weights(task.config)] * 3 for task in tasks}
+
+    def machine(self) -> tuple[Environment, Verdict]:
+        return record.environment(), Verdict(ok=True)
 
 
 def weights(shapes: Any) -> int:
@@ -57,11 +62,39 @@ def test_a_table_leads_to_the_speedup(
     how = artifact.read_json(tmp_path / "small.plan" / "plan.json")["how"]
     assert how["predicted_speedup"] >= 2
     assert how["predicted_ms"] == pytest.approx(table.predict(made, after.config))
-    assert f"predicted {how['predicted_ms']:.2f} ms instead of {how['dense_ms']:.2f}" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"predicted {how['predicted_ms']:.2f} ms instead of {how['dense_ms']:.2f}" in said
+    assert f"for onnxruntime int8, threads: 1, {standings.machine(made.environment)}\n" in said
     assert set(artifact.read(tmp_path / "small.plan").manifest["parents"]) == {"model", "table", "dense"}
     assert set(table.unit_costs(made, before.config)) == {
         group.name for group in lines.groups(before.config, lines.WIDTH_KINDS)
     }
+
+
+def test_a_tables_file_is_as_good_as_its_directory(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filling, "LocalMeter", PerWeight)
+    costs, plans = tmp_path / "table", []
+    assert tprune(monkeypatch, "table", costs, "--like", model, "--set", "table.points=2") == 0
+    copied = tmp_path / "known machine.json"
+    copied.write_bytes((costs / "table.json").read_bytes())
+    for name, given in (("one", costs), ("two", copied)):
+        assert (
+            tprune(monkeypatch, "prune", model, "--speedup", "2", "--device-table", given, "--out", tmp_path / name)
+            == 0
+        )
+        plans.append(artifact.read(tmp_path / f"{name}.plan"))
+    assert plans[0].manifest["parents"] == plans[1].manifest["parents"]
+    how = [artifact.read_json(plan.path / "plan.json") for plan in plans]
+    assert how[0]["keep"] == how[1]["keep"]
+    committed = Path(filling.__file__).parent / "results" / "table" / "onnxruntime-fp32.json"
+    assert table.open_table(committed).identity != plans[0].manifest["parents"]["table"]["identity"]
+    copied.write_text("{}")
+    assert error_of(table.open_table, copied) == (
+        f"{copied}: not a latency table of this version · got schema_version None · wanted 1 · "
+        "fill it again with `tprune table`"
+    )
 
 
 @pytest.mark.slow

@@ -35,8 +35,8 @@ def shortlist(out: Path, text: Artifact, settings: Shortlist) -> Stage:
     return stage("shortlist", "shortlist", out, resolved(settings), {"corpus": text}, make)
 
 
-def table(out: Path, like: Artifact, text: Artifact | None, settings: Table) -> Stage:
-    """What each component costs on this machine, up to the widths of a model and at the lengths of a corpus."""
+def table(out: Path, like: Artifact, text: Artifact | None, settings: Table, device: DeviceBench) -> Stage:
+    """What each component costs on a machine, up to the widths of a model and at the lengths of a corpus."""
     from tprune.benchmarks import filling
     from tprune.benchmarks.table import KIND
     from tprune.model.checkpoint import read_config
@@ -44,12 +44,24 @@ def table(out: Path, like: Artifact, text: Artifact | None, settings: Table) -> 
 
     config = TPruneConfig.from_dict(dict(read_config(like.path)))
     lengths = (settings.source_tokens, settings.target_tokens) if text is None else filling.mean_lengths(text)
-    inputs = filling.inputs(config, *lengths, settings)
+
+    def open_meter(folder: Path) -> filling.Meter:
+        from tprune.android_runner.links import open_link
+        from tprune.android_runner.meter import DeviceMeter
+        from tprune.android_runner.session import Session
+        from tprune.android_runner.transport import Device
+        from tprune.progress import tell
+
+        threads = device.model_copy(update={"threads": settings.threads})
+        session = Session(Device(open_link(str(settings.device))), threads, folder, tell)
+        return DeviceMeter(session, folder, settings, lengths[0])
+
+    where = (None, None) if settings.device is None else (device.pin, open_meter)
     return Stage(
         "latency table",
         out,
-        artifact.fingerprint(KIND, inputs, {}),
-        filling.fill(out, config, *lengths, settings),
+        artifact.fingerprint(KIND, filling.inputs(config, *lengths, settings, where[0]), {}),
+        filling.fill(out, config, *lengths, settings, *where),
     )
 
 

@@ -17,12 +17,15 @@ MEASURE = "measure"  # in place of a latency table's path: fill one in the run
 
 
 class Table(Section):
-    """A latency table of this machine."""
+    """A latency table."""
 
     engine: Literal["onnxruntime", "executorch"] = "onnxruntime"
     precision: Literal["fp32", "int8", "int8-block"] = "fp32"
     """Of those that the engine has, see PRECISIONS."""
     threads: Positive = 1
+    device: str | None = None
+    """local, adb[:SERIAL] or ssh:HOST: filled there with the native runner, see `DeviceBench`; None: on this machine,
+    with the engine as `tprune translate` uses it."""
     d_models: tuple[Positive, ...] = ()
     """Widths of the residual stream to measure besides the model's own."""
     points: Annotated[int, Field(ge=2)] = 3
@@ -86,7 +89,10 @@ class Bench(Section):
 
 
 class DeviceBench(Section):
-    """Latency, memory and quality on a device, see `tprune bench --device`."""
+    """Latency, memory and quality on a device, see `tprune bench --device`.
+
+    Of a latency table that is filled there, see `tprune table --device`: `pin`, temperatures and `patience_seconds`.
+    """
 
     threads: Positive = 1
     pin: str = "all"

@@ -51,16 +51,18 @@ def table(
     precision: Annotated[str, typer.Option(help="fp32, int8 or, for ONNX Runtime, int8-block.")] = "fp32",
     threads: Annotated[int, typer.Option(help="Threads of the engine.")] = 1,
     corpus: Annotated[Path | None, typer.Option(help="Its validation sentences tell the lengths.")] = None,
+    device: Annotated[str | None, typer.Option(help="Measure there instead: local, adb[:SERIAL] or ssh:HOST.")] = None,
     recipe: Recipe = None,
     overrides: Overrides = None,
     force: Force = False,
 ) -> None:
-    """Measure what each component of a model costs on this machine, for `prune --speedup`."""
+    """Measure what each component of a model costs on this machine or on a device, for `prune --speedup`."""
     from tprune import artifact, delivery
 
     given = [f"table.engine={engine}", f"table.precision={precision}", f"table.threads={threads}"]
-    chosen = settings_of(recipe, [*given, *(overrides or [])]).table
-    done(delivery.table(out, artifact.read(like, "model"), maybe(corpus, "corpus"), chosen).make(force).path)
+    given += [] if device is None else [f"table.device={device}"]
+    chosen, text = settings_of(recipe, [*given, *(overrides or [])]), maybe(corpus, "corpus")
+    done(delivery.table(out, artifact.read(like, "model"), text, chosen.table, chosen.device).make(force).path)
 
 
 def bench(

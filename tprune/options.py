@@ -46,6 +46,13 @@ def maybe(path: Path | None, kind: str) -> "Artifact | None":
     return None if path is None else artifact.read(path, kind)
 
 
+def maybe_table(path: Path | None) -> "Artifact | None":
+    """A latency table, where one was given: its directory, or the JSON file in it."""
+    from tprune.benchmarks.table import open_table
+
+    return None if path is None else open_table(path)
+
+
 def logs_of(out: Path) -> Path:
     """Where the TensorBoard logs of what is made at `out` go."""
     return out.with_name(out.name + ".logs")

@@ -117,9 +117,11 @@ def latency_table(
     config: Config, named: str | None, out: Path, dense: Artifact, text: Artifact, tell: Tell
 ) -> Artifact | None:
     """The latency table of this path, or one filled in `out` for MEASURE."""
+    from tprune.benchmarks.table import open_table
+
     if named == MEASURE:
-        return settle(delivery.table(out / "table", dense, text, config.table), tell)
-    return None if named is None else read(Path(named), "latency-table")
+        return settle(delivery.table(out / "table", dense, text, config.table, config.device), tell)
+    return None if named is None else open_table(Path(named))
 
 
 def _forms(export: Export) -> list[tuple[str, str]]:

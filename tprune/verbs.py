@@ -12,7 +12,7 @@ from tprune.errors import InputError
 if TYPE_CHECKING:
     pass
 
-from tprune.options import Folder, Force, Out, Overrides, Recipe, done, logs_of, maybe, settings_of
+from tprune.options import Folder, Force, Out, Overrides, Recipe, done, logs_of, maybe, maybe_table, settings_of
 
 
 def corpus(
@@ -72,7 +72,7 @@ def sparsify(
         artifact.read(corpus, "corpus"),
         settings_of(recipe, overrides).shs,
         logs_of(out),
-        table=maybe(device_table, "latency-table"),
+        table=maybe_table(device_table),
     ).make(force)
     done(made.path)
 
@@ -85,7 +85,7 @@ def prune(
     threshold: Annotated[float | None, typer.Option(help="Drop units under this share of their mean norm.")] = None,
     speedup: Annotated[float | None, typer.Option(help="Speedup over MODEL, by the device's table.")] = None,
     milliseconds: Annotated[float | None, typer.Option(help="Time of a sentence, by the device's table.")] = None,
-    device_table: Annotated[Path | None, typer.Option(help="What `tprune table` measured on the device.")] = None,
+    device_table: Annotated[Path | None, typer.Option(help="What `tprune table` measured there.")] = None,
     plan: Annotated[Path | None, typer.Option(help="Use this plan.")] = None,
     score: Annotated[str, typer.Option(help=f"{', '.join(get_args(Criterion))}.")] = "magnitude",
     planner: Annotated[str, typer.Option(help="global or uniform.")] = "global",
@@ -153,7 +153,7 @@ def prune(
             text,
             target,
             seed,
-            table=maybe(device_table, "latency-table"),
+            table=maybe_table(device_table),
             dense=source if device_table else None,
         ).make(force)
     done(stages.prune(out, base, chosen, text if fits else None, seed).make(force).path)

@@ -13,9 +13,10 @@ from pydantic import ValidationError
 
 from tests.artifacts import error_of
 from tprune import artifact
-from tprune.benchmarks import filling, prediction, probes, table
+from tprune.benchmarks import filling, prediction, probes, record, table
 from tprune.benchmarks.filling import LocalMeter
 from tprune.benchmarks.probes import Task
+from tprune.benchmarks.record import Environment, Verdict
 from tprune.benchmarks.table import LatencyTable, Surface
 from tprune.delivery_config import Table
 from tprune.model.shape import TPruneConfig, attention_shape, dense_config
@@ -61,9 +62,14 @@ class Steady:
         speed = np.random.default_rng(len(self.calls)).uniform(0.7, 1.6, 5) if self.drift else np.ones(5)
         return {task.name: (speed * whole(task.config, task.target_tokens)).tolist() for task in tasks}
 
+    def machine(self) -> tuple[Environment, Verdict]:
+        return record.environment(), Verdict(ok=True)
+
 
 def filled(folder: Path, like: TPruneConfig = LIKE, drift: bool = False, **settings: Any) -> LatencyTable:
-    made = filling.fill(folder / "table", like, SOURCE, TARGET, Table(**settings), Steady(drift))(False)
+    made = filling.fill(folder / "table", like, SOURCE, TARGET, Table(**settings), open_meter=lambda _: Steady(drift))(
+        False
+    )
     return table.read(made.path)
 
 
@@ -130,9 +136,9 @@ def test_a_killed_filling_goes_on(tmp_path: Path) -> None:
 
     settings, first = Table(points=2), Killed()
     with pytest.raises(KeyboardInterrupt):
-        filling.fill(tmp_path / "table", LIKE, SOURCE, TARGET, settings, first)(False)
+        filling.fill(tmp_path / "table", LIKE, SOURCE, TARGET, settings, open_meter=lambda _: first)(False)
     rest = Steady()
-    made = filling.fill(tmp_path / "table", LIKE, SOURCE, TARGET, settings, rest)(False)
+    made = filling.fill(tmp_path / "table", LIKE, SOURCE, TARGET, settings, open_meter=lambda _: rest)(False)
     groups = probes.groups(LIKE, probes.grid_for(LIKE, (), 2), TARGET, settings.copies)
     assert [*first.calls, *rest.calls] == [[task.name for task in group.tasks] for group in groups]
     assert artifact.read(made.path, "latency-table")
