@@ -28,6 +28,7 @@ from tprune.android_runner.session import Session
 from tprune.android_runner.transport import Device
 from tprune.benchmarks import filling, probes, standings, table
 from tprune.benchmarks.probes import Grid, Task
+from tprune.benchmarks.record import Verdict
 from tprune.delivery_config import DeviceBench, Table
 from tprune.errors import MachineError
 from tprune.model import checkpoint
@@ -78,6 +79,7 @@ def left_on(folder: Path) -> list[str]:
     return [str(path.relative_to(folder)) for kind in ("graphs", "runs") for path in (folder / kind).glob("*")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["onnxruntime", "executorch"])
 def test_models_take_turns_on_a_device(
     runners: Callable[[str], Runner], made_before: Path, tmp_path: Path, engine: str
@@ -102,11 +104,9 @@ def test_models_take_turns_on_a_device(
     assert valid.ok  # a host is not refused for want of a thermometer
 
 
+@pytest.mark.slow
 def test_a_killed_table_of_a_device_goes_on_by_the_command_line(
-    runners: Callable[[str], Runner],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    runners: Callable[[str], Runner], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runners("onnxruntime")
     with artifact.create(tmp_path / "dense", "model", config={}) as partial:
@@ -138,10 +138,13 @@ def test_a_killed_table_of_a_device_goes_on_by_the_command_line(
     assert (made.environment.kind, made.environment.model_dump()["pin"]) == ("host-x86", "all")
     assert artifact.read(tmp_path / "table").manifest["config"]["device"] == "local"
 
-    cut = ["prune", tmp_path / "dense", "--speedup", "1.1", "--device-table", tmp_path / "table"]
-    assert tprune(monkeypatch, *cut, "--out", tmp_path / "small") == 0
-    where_to = f"for onnxruntime fp32, threads: 1, {standings.machine(made.environment)}, local, pinned to all\n"
-    assert where_to in capsys.readouterr().err
+    how = {"predicted_ms": 2.0, "dense_ms": 3.0, "predicted_speedup": 1.5}
+    assert table.forecast(made, how) == (
+        "predicted 2.00 ms instead of 3.00, 1.50x, for onnxruntime fp32, threads: 1, "
+        f"{standings.machine(made.environment)}, local, pinned to all"
+    )
+    warm = made.model_copy(update={"valid": Verdict(ok=False, reasons=("it was warm",))})
+    assert table.forecast(warm, how).endswith(", local, pinned to all, it was warm")
 
 
 def test_a_phone_that_is_unplugged_comes_back_and_the_rounds_go_on(
