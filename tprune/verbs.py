@@ -1,16 +1,13 @@
 """The verbs of the command line that run one stage each, on artifacts."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import Annotated, get_args
 
 import typer
 
 from tprune import settings
 from tprune.config import Criterion, Target
 from tprune.errors import InputError
-
-if TYPE_CHECKING:
-    pass
 
 from tprune.options import Folder, Force, Out, Overrides, Recipe, done, logs_of, maybe, maybe_table, settings_of
 
