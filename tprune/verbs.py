@@ -8,7 +8,6 @@ import typer
 from tprune import settings
 from tprune.config import Criterion, Target
 from tprune.errors import InputError
-
 from tprune.options import Folder, Force, Out, Overrides, Recipe, done, logs_of, maybe, maybe_table, settings_of
 
 
