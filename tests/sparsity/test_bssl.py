@@ -203,8 +203,9 @@ def test_lines_that_take_much_time_are_pushed_harder() -> None:
     found = bssl.strengths(groups, 3.0, None, costs)
     assert found[groups[0].name] == pytest.approx(3 * 3**0.5)
     assert found[groups[1].name] == 1.5
-    lossy = {"dense": {"loss": 1.0}, "sensitivity": [measured(group.kind, group.name, 0.5, 1.2) for group in groups]}
-    lossy["sensitivity"][0]["loss"] = 1.6  # three times the time for three times the loss
+    entries = [measured(group.kind, group.name, 0.5, 1.2) for group in groups]
+    entries[0]["loss"] = 1.6  # three times the time for three times the loss
+    lossy = {"dense": {"loss": 1.0}, "sensitivity": entries}
     assert bssl.strengths(groups, 3.0, lossy, costs)[groups[0].name] == pytest.approx(3.0)
 
 
