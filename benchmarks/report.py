@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from tprune.benchmarks import anatomy, figures, history, pictures, ranking_figures
-from tprune.benchmarks.history import History
+from tprune.benchmarks import anatomy, figures, pictures, ranking_figures
 from tprune.benchmarks.ranking import place, ranking_tables, rankings
 from tprune.benchmarks.record import Row
 from tprune.benchmarks.result_table import Table, best_loss, measured_table, plan_table, result_tables, sentence
@@ -55,7 +54,7 @@ def write_report(
     analysis: Mapping[str, Any] | None = None,
     plans: Mapping[str, Mapping[str, Any]] | None = None,
     shapes: Mapping[str, Mapping[str, Any]] | None = None,
-    training: Mapping[str, History] | None = None,
+    training: Mapping[str, Sequence[tuple[int, float]]] | None = None,
 ) -> Path:
     """Write `index.html`, `report.md` and the pictures.
 
@@ -66,7 +65,7 @@ def write_report(
         analysis: BSSL's `components`, `sensitivity` and `dense`.
         plans: How each plan was made, by name: its scalar settings are listed.
         shapes: Model configurations by plan name, and `dense`.
-        training: History of each training run, by name.
+        training: (step, loss in nats per token) of each training run, by name.
 
     Returns:
         Path of the page.
@@ -170,20 +169,20 @@ def _anatomy(analysis: Mapping[str, Any] | None, shapes: Mapping[str, Mapping[st
         )
 
 
-def _making(plans: Mapping[str, Mapping[str, Any]] | None, training: Mapping[str, History] | None) -> Iterator[Section]:
+def _making(
+    plans: Mapping[str, Mapping[str, Any]] | None, training: Mapping[str, Sequence[tuple[int, float]]] | None
+) -> Iterator[Section]:
     if plans:
         yield Section(
             "plans", "How the plans were made", "Settings of scoring and planning.", tables=(plan_table(plans),)
         )
     if training:
-        curves = {name: history.losses(run) for name, run in training.items() if run}
         yield Section(
             "training",
             "Training",
-            "Loss over the steps of each run, and what it took, evaluations and checkpoints included.",
-            figures.training_figure(curves),
-            {"training": pictures.training_picture(curves)},
-            (history.cost_table(training),),
+            "Loss over the steps of each run.",
+            figures.training_figure(training),
+            {"training": pictures.training_picture(training)},
         )
 
 

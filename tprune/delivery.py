@@ -223,7 +223,7 @@ def report(
                 name: {stack: config(model)[f"{stack}_shapes"] for stack in ("encoder", "decoder")}
                 for name, model in cut.items()
             },
-            training={name: _history(made) for name, made in {**models, "BSSL": analysis}.items()},
+            training={name: _losses(made) for name, made in {**models, "BSSL": analysis}.items()},
         )
 
     parents = {
@@ -256,6 +256,7 @@ def entries_of(given: Sequence[tuple[str, Artifact]]) -> dict[Entry, Artifact]:
     return found
 
 
-def _history(made: Artifact) -> Any:
-    file = made.path / "history.json"
-    return artifact.read_json(file) if file.exists() else []
+def _losses(made: Artifact) -> list[tuple[int, float]]:
+    history = made.path / "history.json"
+    entries = artifact.read_json(history) if history.exists() else []
+    return [(int(entry["step"]), entry["eval_loss"]) for entry in entries if "eval_loss" in entry]

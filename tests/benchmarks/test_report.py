@@ -64,16 +64,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         analysis=ANALYSIS,
         shapes=SHAPES,
         plans={"small": {"score": "shs", "keep": 0.5}},
-        training={
-            "dense": [
-                {"step": 0, "eval_loss": 7.0, "seconds": 2.0},
-                {"step": 50, "loss": 5.0, "seconds": 200.0},
-                {"step": 100, "eval_loss": 3.0, "seconds": 600.0},
-            ],
-            "small": [{"step": 40, "eval_loss": 4.0, "seconds": 90.0}],
-            "old": [{"step": 40, "eval_loss": 4.0}],
-            "converted": [],
-        },
+        training={"dense": [(0, 7.0), (100, 3.0)]},
     )
 
 
@@ -141,7 +132,6 @@ def test_the_markdown_says_the_same(page: Path) -> None:
     assert set(re.findall(r"\]\((.+?\.png)\)", text)) == PICTURES
     assert "emulated-model" in text
     assert "7.77" not in text
-    assert "| dense | 100 | 10.0 | 1.00 |\n| small | 40 | 1.5 | 0.15 |\n| old | 40 | – | – |\n| converted | – |" in text
 
 
 def test_one_trace_a_series_with_everything_on_hover() -> None:

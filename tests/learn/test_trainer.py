@@ -3,7 +3,6 @@
 import math
 import random
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import pytest
@@ -193,11 +192,7 @@ def test_the_result_is_in_eval_mode_with_its_own_dropout(tmp_path: Path) -> None
 
 
 def test_history_and_tensorboard(tmp_path: Path) -> None:
-    begin = perf_counter()
     model, history = run(tmp_path / "scratch", learn(steps=5), logs=tmp_path / "logs")
-    seconds = [entry["seconds"] for entry in history]
-    assert [0.0, *seconds] == sorted({0.0, *seconds})
-    assert seconds[-1] < perf_counter() - begin
     assert [entry["step"] for entry in history if "loss" in entry] == [2, 4]
     assert [entry["step"] for entry in history if "eval_loss" in entry] == [2, 4, 5]
     assert all({"loss", "learning_rate"} <= entry.keys() or "eval_loss" in entry for entry in history)
@@ -239,8 +234,6 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path, accumulate: int, t
     torch.manual_seed(random.randint(0, 1000))  # whatever the generator says now
     resumed, again = run(scratch, settings, shrink=lambda _: None, teacher=teacher)
     assert same(whole, resumed)
-    seconds = [entry["seconds"] for entry in again]
-    assert seconds == sorted(set(seconds))
     assert [entry.get("eval_loss") for entry in again] == [entry.get("eval_loss") for entry in history]
 
 

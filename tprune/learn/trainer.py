@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -66,8 +65,7 @@ def fit(
         progress: Show the progress bar.
 
     Returns:
-        The history: `step`, `loss` or `eval_loss` (nats a token), and `seconds` of training so far, what a killed run
-        did between its last checkpoint and its end left out.
+        The history: `step`, and `loss` or `eval_loss` (nats a token).
     """
     scratch.mkdir(parents=True, exist_ok=True)
     own_dropout = model.config.dropout
@@ -88,7 +86,7 @@ def fit(
     _set_dropout(model, own_dropout)
     model.eval()
     return [
-        {key: entry[key] for key in ("step", "loss", "eval_loss", "learning_rate", "seconds") if key in entry}
+        {key: entry[key] for key in ("step", "loss", "eval_loss", "learning_rate") if key in entry}
         for entry in trainer.state.log_history
         if "loss" in entry or "eval_loss" in entry
     ]
@@ -116,7 +114,7 @@ class Trainer(Seq2SeqTrainer):
             data_collator=partial(
                 collate, pad_id=model.config.pad_token_id, start_id=model.config.decoder_start_token_id
             ),
-            callbacks=[Checkpoints(), Clock(), *([penalize] if penalize else [])],
+            callbacks=[Checkpoints(), *([penalize] if penalize else [])],
         )
         self.settings, self.lengths, self.valid, self.skip = settings, train.lengths, valid, skip
         self.teacher = teacher.to(self.args.device).eval() if teacher is not None and settings.distill else None
@@ -202,19 +200,6 @@ class Checkpoints(TrainerCallback):
         """Put the mark."""
         if state.is_world_process_zero:
             (Path(args.output_dir) / f"checkpoint-{state.global_step}" / WHOLE).touch()
-
-
-class Clock(TrainerCallback):
-    """Notes in the history how long the training has taken, this run and those that it goes on from."""
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **__: Any) -> None:
-        """Start at what the checkpoint's history says."""
-        earlier = max((entry.get("seconds", 0.0) for entry in state.log_history), default=0.0)
-        self.zero = perf_counter() - earlier
-
-    def on_log(self, args: Any, state: Any, control: Any, **__: Any) -> None:
-        """Add the time to the entry."""
-        state.log_history[-1]["seconds"] = perf_counter() - self.zero
 
 
 def smoothed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
