@@ -4,12 +4,12 @@ Quantized are the products with a weight: every projection, both maps of a feed-
 projection. Not quantized are the products inside attention, whose both sides are activations and which are short
 at a sentence's length; norms and softmax, which need the range; and the embedding, of which a step reads one row.
 
-`int8` means the same on x86 and on Arm without SME, for which ONNX Runtime has other kernels, to the last bit of its
-sums: activations unsigned, one scale a tensor, found
-at run time; weights signed, one scale an output column, in 7 bits. Two products of a full 8-bit weight overflow the
-16-bit sums of x86 processors without VNNI, so that a bundle would translate differently there than on a phone.
-Unsigned 8-bit weights would not, but x86 holds them in 16 bits: a step that reads its weights from memory took 1.5
-times as long.
+`int8` is the same arithmetic on x86 and on Arm without SME (with it, an emulator's logits differ): activations
+unsigned, one scale a tensor, found at run time; weights signed, one scale an output column, in 7 bits. Sums of
+products are exact; the scales come from fp32, whose last bit seems to move a value by one step of its scale now and
+then (docs/device.md). Two products of a full 8-bit weight overflow the 16-bit sums of x86 processors without VNNI, so
+that a bundle would translate differently there than on a phone. Unsigned 8-bit weights would not, but x86 holds them
+in 16 bits: a step that reads its weights from memory took 1.5 times as long.
 
 `int8-block` gives every block of a column its own scale, for weights and activations: a closer and quicker form for a
 token at a time, in the decoding step only, since it is slower for a whole sentence. Its arithmetic is left to ONNX

@@ -17,6 +17,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tprune.android_runner.links import Adb, Ssh, adb_devices
+from tprune.android_runner.transport import Device
 
 DEBIAN13 = Path(os.environ.get("TPRUNE_DEBIAN13") or ROOT / "build" / "debian13")
 """Unpacked packages of Debian 13, see .ci/debian13."""
@@ -197,3 +198,16 @@ def board(home: Path) -> Iterator[Ssh]:
 def _listens(port: int) -> bool:
     with socket.socket() as client:
         return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def starts_of(device: Device, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Folders of the programs that a device has started, growing as it starts more."""
+    started: list[str] = []
+    real = device.start
+
+    def counted(folder: str, command: list[str]) -> None:
+        real(folder, command)
+        started.append(folder)
+
+    monkeypatch.setattr(device, "start", counted)
+    return started

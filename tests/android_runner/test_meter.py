@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.android_runner.phones import Desk, desk
+from tests.android_runner.phones import Desk, desk, starts_of
 from tests.artifacts import error_of
 from tests.command import tprune
 from tprune import artifact
@@ -156,14 +156,7 @@ def test_a_phone_that_is_unplugged_comes_back_and_the_rounds_go_on(
 ) -> None:
     runners("onnxruntime")
     device = Device(phones.link(1, tmp_path / "phone"))
-    started: list[str] = []
-    real = device.start
-
-    def counted(folder: str, command: list[str]) -> None:
-        real(folder, command)
-        started.append(folder)
-
-    monkeypatch.setattr(device, "start", counted)
+    started = starts_of(device, monkeypatch)
     cables: list[threading.Thread] = []
 
     def plug_in() -> None:

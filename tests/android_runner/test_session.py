@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.android_runner import test_journal
-from tests.android_runner.phones import Desk, desk
+from tests.android_runner.phones import Desk, desk, starts_of
 from tests.artifacts import error_of
 from tests.command import tprune
 from tprune import artifact, delivery, stages
@@ -143,14 +143,7 @@ def test_a_phone_that_is_unplugged_in_mid_run_loses_nothing(
     runners("onnxruntime")
     settings = QUICK.model_copy(update={"seconds": 1.0, "cold_starts": 1})
     device = Device(phones.link(1, tmp_path / "phone"))
-    started: list[str] = []
-    real = device.start
-
-    def counted(folder: str, command: list[str]) -> None:
-        real(folder, command)
-        started.append(folder)
-
-    monkeypatch.setattr(device, "start", counted)
+    started = starts_of(device, monkeypatch)
 
     def pull_the_cable() -> None:
         while not any("dense-0-" in folder for folder in started):
