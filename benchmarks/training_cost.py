@@ -14,7 +14,7 @@ from tprune import artifact
 from tprune.benchmarks import record, stats
 from tprune.learn.batches import TokenBatches, inputs_and_labels
 from tprune.learn.machine import attention_kernel, half, kept_memory
-from tprune.learn.trainer import smoothed_cross_entropy
+from tprune.learn.losses import smoothed_cross_entropy
 from tprune.model import checkpoint
 from tprune.provenance import made_by
 from tprune.sparsity import lines

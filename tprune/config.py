@@ -92,6 +92,9 @@ class Recovery(Learn):
     """The schedule is that of a run of skip + steps steps, of which the first `skip` are left out."""
     best: bool = False
     """Keep the checkpoint with the least validation loss instead of the last one."""
+    soft_targets: Annotated[int, Field(ge=0)] = 0
+    """Ask the teacher once instead of in every step, and keep this many of its likeliest tokens behind every prefix, 6
+    bytes each; 0: in every step."""
 
     @model_validator(mode="after")
     def _one_choice(self) -> Self:

@@ -48,6 +48,7 @@ def recover(out: Path, model: Artifact, teacher: Artifact, text: Artifact, learn
             teacher=checkpoint.load(teacher.path) if learn.distill else None,
             skip=learn.skip,
             best=learn.best,
+            soft_targets=learn.soft_targets,
         )
 
     return stage(

@@ -5,31 +5,30 @@ with token batches, distillation, and penalties that act outside Adam's moments.
 """
 
 import os
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback, get_scheduler
 
 from tprune.config import Learn
+from tprune.learn import checkpoints, soft
 from tprune.learn.batches import Pairs, Parallel, TokenBatches, collate
 from tprune.learn.evaluate import token_loss
+from tprune.learn.losses import distilled_cross_entropy, smoothed_cross_entropy
 from tprune.learn.machine import attention_kernel, half, kept_memory
 from tprune.model.checkpoint import quiet
 from tprune.model.layers import Attention, FeedForward
 from tprune.model.transformer import TPruneForConditionalGeneration
+from tprune.progress import narrate
 
 Shrink = Callable[[float], None]
 """A decoupled penalty: changes the model's weights in place, given the learning rate."""
 
-WHOLE = "whole"  # marks a checkpoint that was written to its end
 SCHEDULES = {"inverse_sqrt": "inverse_sqrt", "linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 
 
@@ -45,6 +44,7 @@ def fit(
     ramp: float = 0.0,
     skip: int = 0,
     best: bool = False,
+    soft_targets: int = 0,
     logs: Path | None = None,
     progress: bool = True,
 ) -> list[dict[str, float]]:
@@ -61,6 +61,8 @@ def fit(
         ramp: Share of the steps in which what `shrink` is called with grows from 0 to the learning rate.
         skip: The learning rates are the last ones of a run of `skip` more steps.
         best: Keep the checkpoint with the least validation loss instead of the last one.
+        soft_targets: Ask the teacher once, and keep this many of its likeliest tokens behind every prefix; 0: ask it in
+            every step.
         logs: TensorBoard's folder; None: no logs.
         progress: Show the progress bar.
 
@@ -74,15 +76,17 @@ def fit(
     trainer = Trainer(
         model, train, valid, settings, arguments, teacher, Penalize(shrink, ramp) if shrink else None, skip
     )
-    whole = _whole_checkpoints(scratch)
+    found = checkpoints.whole(scratch)
     if trainer.is_world_process_zero():
-        _remove_all_but(whole, scratch)
+        checkpoints.remove_all_but(found, scratch)
     # a bar for every checkpoint's shards would cut the training's own bar to pieces
     with quiet(), attention_kernel(), kept_memory():
-        trainer.train(resume_from_checkpoint=str(whole[-1]) if whole else None)
+        if soft_targets:
+            trainer.ask_once(scratch, soft_targets)
+        trainer.train(resume_from_checkpoint=str(found[-1]) if found else None)
     trainer.accelerator.wait_for_everyone()  # the first process may still be writing the last checkpoint
     if settings.average > 1:
-        model.load_state_dict(average(scratch, settings.average))
+        model.load_state_dict(checkpoints.average(scratch, settings.average))
     _set_dropout(model, own_dropout)
     model.eval()
     return [
@@ -114,16 +118,16 @@ class Trainer(Seq2SeqTrainer):
             data_collator=partial(
                 collate, pad_id=model.config.pad_token_id, start_id=model.config.decoder_start_token_id
             ),
-            callbacks=[Checkpoints(), *([penalize] if penalize else [])],
+            callbacks=[checkpoints.Marks(), *([penalize] if penalize else [])],
         )
-        self.settings, self.lengths, self.valid, self.skip = settings, train.lengths, valid, skip
+        self.settings, self.pairs, self.valid, self.skip = settings, train, valid, skip
         self.teacher = teacher.to(self.args.device).eval() if teacher is not None and settings.distill else None
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Token batches for the whole run, sharded over the processes by accelerate."""
         world = self.accelerator.num_processes
         count = self.settings.steps * self.settings.accumulate * world
-        batches = TokenBatches(self.lengths, self.settings.batch_tokens, count, self.settings.seed)
+        batches = TokenBatches(self.pairs.lengths, self.settings.batch_tokens, count, self.settings.seed)
         return self.accelerator.prepare(  # type: ignore[no-any-return]
             DataLoader(self.train_dataset, batch_sampler=batches, collate_fn=self.data_collator)
         )
@@ -153,21 +157,60 @@ class Trainer(Seq2SeqTrainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """Label-smoothed cross entropy, mixed with the KL divergence to the teacher, per target token."""
-        labels = inputs["labels"]
-        known = {name: tensor for name, tensor in inputs.items() if name != "labels"}
+        known = dict(inputs)
+        labels, looked_up = known.pop("labels"), [known.pop(name, None) for name in soft.COLUMNS]
         outputs = model(**known, use_cache=False)
-        loss = smoothed_cross_entropy(outputs.logits, labels, self.settings.label_smoothing)
-        if self.teacher is not None:
-            with torch.no_grad(), self.accelerator.autocast():
-                wanted = self.teacher(**known, use_cache=False).logits
-            divergence = distillation(outputs.logits, wanted, labels, self.settings.temperature)
-            loss = (1 - self.settings.distill) * loss + self.settings.distill * divergence
+        wanted = self._teacher_says(known, looked_up, outputs.logits.shape[-1])
+        if wanted is None:
+            loss = smoothed_cross_entropy(outputs.logits, labels, self.settings.label_smoothing)
+        else:
+            loss = distilled_cross_entropy(
+                outputs.logits,
+                labels,
+                wanted,
+                smoothing=self.settings.label_smoothing,
+                weight=self.settings.distill,
+                temperature=self.settings.temperature,
+            )
         if num_items_in_batch is None:
             loss = loss / (labels != -100).sum()
         else:
             # DDP averages gradients over the processes, the token count is that of all of them
             loss = loss / num_items_in_batch * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
+
+    def _teacher_says(self, known: dict[str, Tensor], looked_up: Sequence[Tensor | None], size: int) -> Tensor | None:
+        """The teacher's distributions (B, T, N), looked up or computed; None without a teacher."""
+        ids, probabilities = looked_up
+        if ids is not None and probabilities is not None:
+            return soft.dense(ids, probabilities, size)
+        if self.teacher is None:
+            return None
+        with torch.no_grad(), self.accelerator.autocast():
+            logits = self.teacher(**known, use_cache=False).logits
+        return torch.softmax(logits.float() / self.settings.temperature, dim=-1)
+
+    def ask_once(self, scratch: Path, count: int) -> None:
+        """Let the teacher, if there is one, say all that it will be asked, and do without it from then on."""
+        if self.teacher is None:
+            return
+        if self.is_world_process_zero():
+            with narrate("soft targets") as progress:
+                soft.prepare(
+                    scratch,
+                    self.teacher,
+                    self.pairs,
+                    count,
+                    self.settings.temperature,
+                    progress,
+                    self.accelerator.autocast,
+                )
+        self.teacher = None
+        self.train_dataset = soft.SoftPairs(self.pairs, soft.read(scratch, self.pairs))
+        config = self.model.config
+        self.data_collator = partial(
+            soft.collate_soft, pad_id=config.pad_token_id, start_id=config.decoder_start_token_id
+        )
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Cross entropy on the validation pairs, in nats a token."""
@@ -191,45 +234,6 @@ class Penalize(TrainerCallback):
         """Shrink with the step's learning rate, or the part of it that the ramp has come to."""
         climb = self.ramp * state.max_steps
         self.shrink(optimizer.param_groups[0]["lr"] * (min(1.0, state.global_step / climb) if climb else 1.0))
-
-
-class Checkpoints(TrainerCallback):
-    """Marks a checkpoint as whole when all its files are written, so that a kill leaves no doubt."""
-
-    def on_save(self, args: Any, state: Any, control: Any, **__: Any) -> None:
-        """Put the mark."""
-        if state.is_world_process_zero:
-            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / WHOLE).touch()
-
-
-def smoothed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-    """Sum over the target tokens of (1 - e) * -log p(y) + e/N * sum_n -log p(n); logits (B, T, N), labels (B, T)."""
-    return F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), label_smoothing=smoothing, reduction="sum")
-
-
-def distillation(logits: Tensor, wanted: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """Word-level distillation (Kim & Rush 2016): T^2 * sum over the target tokens of KL(teacher || student).
-
-    Args:
-        logits: (B, T, N) of the student.
-        wanted: (B, T, N) of the teacher.
-        labels: (B, T), -100 where nothing counts.
-        temperature: Softens both distributions; T^2 keeps the gradient's size (Hinton et al. 2015).
-    """
-    counted = labels.flatten() != -100
-    student = F.log_softmax(logits.flatten(0, 1)[counted].float() / temperature, dim=-1)
-    teacher = F.log_softmax(wanted.flatten(0, 1)[counted].float() / temperature, dim=-1)
-    return F.kl_div(student, teacher, log_target=True, reduction="sum") * temperature**2
-
-
-def average(scratch: Path, count: int) -> dict[str, Tensor]:
-    """Mean of the weights of the last `count` whole checkpoints."""
-    last = _whole_checkpoints(scratch)[-count:]
-    total: dict[str, Tensor] = {}
-    for checkpoint in last:
-        for name, tensor in load_file(checkpoint / "model.safetensors").items():
-            total[name] = total[name] + tensor.double() if name in total else tensor.double()
-    return {name: (tensor / len(last)).float() for name, tensor in total.items()}
 
 
 def _arguments(
@@ -277,14 +281,3 @@ def _set_dropout(model: TPruneForConditionalGeneration, rate: float) -> None:
     for module in model.modules():
         if isinstance(module, Attention | FeedForward):
             module.dropout = rate
-
-
-def _whole_checkpoints(scratch: Path) -> list[Path]:
-    found = [path for path in scratch.glob("checkpoint-*") if (path / WHOLE).exists()]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")))
-
-
-def _remove_all_but(whole: list[Path], scratch: Path) -> None:
-    for path in scratch.glob("checkpoint-*"):
-        if path not in whole:
-            shutil.rmtree(path)

@@ -1,0 +1,147 @@
+"""A teacher's distributions, computed once and kept: the most likely tokens behind every prefix of every target.
+
+A teacher that stays as it is says the same in every pass over the text, so that asking it again in each step is work
+for nothing. What it gives all other tokens together is spread evenly over them, which is close to what a teacher
+trained with label smoothing does.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from time import sleep
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tprune import artifact
+from tprune.learn.batches import Pairs, Parallel, collate, cut, inputs_and_labels
+from tprune.model.transformer import TPruneForConditionalGeneration
+
+COLUMNS = ("teacher_ids", "teacher_probabilities")
+IDS, PROBABILITIES, DONE = "soft.ids.npy", "soft.probabilities.npy", "soft.json"
+BATCH_TOKENS = 8192
+BETWEEN_SAVES = 64  # batches that a kill costs at most
+PAUSE_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class SoftTargets:
+    """Of all targets in the corpus' order, one behind the other.
+
+    Attributes:
+        starts: (n + 1,) the row where each target begins.
+        ids: (target tokens, k) the most likely tokens, the likeliest first.
+        probabilities: (target tokens, k) what the teacher gives them.
+    """
+
+    starts: NDArray[np.int64]
+    ids: NDArray[np.uint32]
+    probabilities: NDArray[np.float16]
+
+    def of(self, index: int) -> tuple[NDArray[np.uint32], NDArray[np.float16]]:
+        """Ids and probabilities (T, k) of one target, eos included."""
+        rows = slice(self.starts[index], self.starts[index + 1])
+        return self.ids[rows], self.probabilities[rows]
+
+
+class SoftPairs(Pairs):
+    """Parallel ids with the teacher's distributions as a torch dataset."""
+
+    def __init__(self, pairs: Parallel, soft: SoftTargets) -> None:
+        super().__init__(pairs)
+        self.soft = soft
+
+    def __getitem__(self, index: int) -> Any:
+        return *self.pairs[index], *self.soft.of(index)
+
+
+def collate_soft(rows: Sequence[Any], *, pad_id: int, start_id: int) -> dict[str, Tensor]:
+    """Pad a batch of `SoftPairs`: as `batches.collate`, and teacher_ids and teacher_probabilities (B, T, k)."""
+    batch = collate([row[:2] for row in rows], pad_id=pad_id, start_id=start_id)
+    count, width = rows[0][2].shape[-1], batch["labels"].shape[1]
+    for place, (name, kind) in enumerate(zip(COLUMNS, (torch.long, torch.float), strict=True), start=2):
+        batch[name] = torch.zeros(len(rows), width, count, dtype=kind)
+        for index, row in enumerate(rows):
+            batch[name][index, : len(row[place])] = torch.from_numpy(row[place].astype(np.float64))
+    return batch
+
+
+def dense(ids: Tensor, probabilities: Tensor, size: int) -> Tensor:
+    """The whole distribution (B, T, N): what is left of 1 is spread evenly over the tokens that are not in `ids`.
+
+    Args:
+        ids: (B, T, k).
+        probabilities: (B, T, k), summing up to at most 1.
+        size: N.
+    """
+    left = (1 - probabilities.sum(dim=-1, keepdim=True)).clamp(min=0) / max(1, size - ids.shape[-1])
+    return left.expand(*ids.shape[:-1], size).scatter(-1, ids, probabilities)
+
+
+@torch.no_grad()
+def prepare(
+    folder: Path,
+    teacher: TPruneForConditionalGeneration,
+    pairs: Parallel,
+    count: int,
+    temperature: float,
+    tell: Callable[[str], None],
+    precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> None:
+    """Ask the teacher, and write what it says; go on where a kill left `folder`.
+
+    Args:
+        folder: Where the files are kept.
+        teacher: In eval mode.
+        pairs: Sources and targets.
+        count: k, at most the size of the vocabulary.
+        temperature: Divides the teacher's logits.
+        tell: Gets the progress in words.
+        precision: Opens the context in which the teacher computes.
+    """
+    starts = _starts(pairs)
+    batches = _batches(pairs)
+    done = _done(folder)
+    rows, kept = int(starts[-1]), min(count, teacher.config.output_size)
+    ids, probabilities = (
+        np.lib.format.open_memmap(folder / name, mode="r+" if done else "w+", dtype=kind, shape=(rows, kept))
+        for name, kind in ((IDS, np.uint32), (PROBABILITIES, np.float16))
+    )
+    for number, batch in enumerate(batches[done:], start=done + 1):
+        inputs, labels = inputs_and_labels(pairs, batch, teacher)
+        with precision():
+            logits = teacher(**inputs, use_cache=False).logits
+        likely, which = torch.softmax(logits[labels != -100].float() / temperature, dim=-1).topk(kept, dim=-1)
+        place = np.concatenate([np.arange(starts[index], starts[index + 1]) for index in batch])
+        ids[place], probabilities[place] = which.cpu().numpy(), likely.cpu().numpy()
+        if number % BETWEEN_SAVES == 0 or number == len(batches):
+            ids.flush()
+            probabilities.flush()
+            artifact.write_json(folder / DONE, {"batches": number})
+        tell(f"{number:,} of {len(batches):,} batches")
+
+
+def read(folder: Path, pairs: Parallel) -> SoftTargets:
+    """What `prepare` wrote, mapped into memory; waits while another process is still writing."""
+    while _done(folder) < len(_batches(pairs)):
+        sleep(PAUSE_SECONDS)
+    return SoftTargets(
+        _starts(pairs), *(np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in (IDS, PROBABILITIES))
+    )
+
+
+def _starts(pairs: Parallel) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(np.asarray(pairs.lengths)[:, 1], dtype=np.int64)])
+
+
+def _batches(pairs: Parallel) -> list[list[int]]:
+    lengths = np.asarray(pairs.lengths)
+    return cut(np.lexsort(lengths.T)[::-1], lengths.max(axis=1), BATCH_TOKENS)  # longest first: memory runs out at once
+
+
+def _done(folder: Path) -> int:
+    return int(artifact.read_json(folder / DONE)["batches"]) if (folder / DONE).exists() else 0
