@@ -13,8 +13,8 @@ import torch
 from tprune import artifact
 from tprune.benchmarks import record, stats
 from tprune.learn.batches import TokenBatches, inputs_and_labels
+from tprune.learn.losses import cross_entropy
 from tprune.learn.machine import attention_kernel, half, kept_memory
-from tprune.learn.losses import smoothed_cross_entropy
 from tprune.model import checkpoint
 from tprune.provenance import made_by
 from tprune.sparsity import lines
@@ -44,7 +44,7 @@ def measure(model_dir: Path, corpus_dir: Path) -> dict[str, object]:
     def step(inputs: dict[str, torch.Tensor], labels: torch.Tensor, penalized: bool) -> float:
         start = perf_counter()
         with attention_kernel(), torch.autocast(model.device.type, torch.bfloat16, enabled=half("auto")):
-            loss = smoothed_cross_entropy(model(**inputs, use_cache=False).logits, labels, 0.1)
+            loss = cross_entropy(model(**inputs, use_cache=False).logits, labels, 0.1)
         torch.autograd.backward(loss / (labels != -100).sum())
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

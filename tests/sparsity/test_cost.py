@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests.sparsity.small_models import attention, config, configs, model_of
 from tprune.model.shape import TPruneConfig
-from tprune.model.transformer import TPruneForConditionalGeneration
+from tprune.model.transformer import CACHE, TPruneForConditionalGeneration
 from tprune.sparsity import cost, plan
 
 
@@ -31,9 +31,7 @@ def counted(model: TPruneForConditionalGeneration) -> int:
         cache = None
         for _ in range(cost.TARGET_TOKENS):
             token = torch.randint(2, 20, (1, 1))
-            cache = model(
-                decoder_input_ids=token, encoder_outputs=states, past_key_values=cache, use_cache=True
-            ).past_key_values
+            cache = model(decoder_input_ids=token, encoder_outputs=states, use_cache=True, **{CACHE: cache})[CACHE]
     return int(counter.get_total_flops())
 
 

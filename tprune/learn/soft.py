@@ -71,11 +71,11 @@ def collate_soft(rows: Sequence[Any], *, pad_id: int, start_id: int) -> dict[str
 
 
 def dense(ids: Tensor, probabilities: Tensor, size: int) -> Tensor:
-    """The whole distribution (B, T, N): what is left of 1 is spread evenly over the tokens that are not in `ids`.
+    """The whole distribution (..., N): what is left of 1 is spread evenly over the tokens that are not in `ids`.
 
     Args:
-        ids: (B, T, k).
-        probabilities: (B, T, k), summing up to at most 1.
+        ids: (..., k).
+        probabilities: (..., k), summing up to at most 1.
         size: N.
     """
     left = (1 - probabilities.sum(dim=-1, keepdim=True)).clamp(min=0) / max(1, size - ids.shape[-1])

@@ -19,7 +19,7 @@ from tprune.config import Learn
 from tprune.learn import checkpoints, soft
 from tprune.learn.batches import Pairs, Parallel, TokenBatches, collate
 from tprune.learn.evaluate import token_loss
-from tprune.learn.losses import distilled_cross_entropy, smoothed_cross_entropy
+from tprune.learn.losses import Teaching, cross_entropy
 from tprune.learn.machine import attention_kernel, half, kept_memory
 from tprune.model.checkpoint import quiet
 from tprune.model.layers import Attention, FeedForward
@@ -160,18 +160,9 @@ class Trainer(Seq2SeqTrainer):
         known = dict(inputs)
         labels, looked_up = known.pop("labels"), [known.pop(name, None) for name in soft.COLUMNS]
         outputs = model(**known, use_cache=False)
-        wanted = self._teacher_says(known, looked_up, outputs.logits.shape[-1])
-        if wanted is None:
-            loss = smoothed_cross_entropy(outputs.logits, labels, self.settings.label_smoothing)
-        else:
-            loss = distilled_cross_entropy(
-                outputs.logits,
-                labels,
-                wanted,
-                smoothing=self.settings.label_smoothing,
-                weight=self.settings.distill,
-                temperature=self.settings.temperature,
-            )
+        says = self._teacher_says(known, looked_up, outputs.logits.shape[-1])
+        teaching = says and Teaching(says, self.settings.distill, self.settings.temperature)
+        loss = cross_entropy(outputs.logits, labels, self.settings.label_smoothing, teaching)
         if num_items_in_batch is None:
             loss = loss / (labels != -100).sum()
         else:
@@ -179,16 +170,18 @@ class Trainer(Seq2SeqTrainer):
             loss = loss / num_items_in_batch * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
 
-    def _teacher_says(self, known: dict[str, Tensor], looked_up: Sequence[Tensor | None], size: int) -> Tensor | None:
-        """The teacher's distributions (B, T, N), looked up or computed; None without a teacher."""
-        ids, probabilities = looked_up
+    def _teacher_says(
+        self, known: dict[str, Tensor], looked_up: Sequence[Tensor | None], size: int
+    ) -> Callable[[slice], Tensor] | None:
+        """The teacher's probabilities of some tokens, looked up or computed; None without a teacher."""
+        ids, probabilities = (None if each is None else each.flatten(0, 1) for each in looked_up)
         if ids is not None and probabilities is not None:
-            return soft.dense(ids, probabilities, size)
+            return lambda rows: soft.dense(ids[rows], probabilities[rows], size)
         if self.teacher is None:
             return None
         with torch.no_grad(), self.accelerator.autocast():
-            logits = self.teacher(**known, use_cache=False).logits
-        return torch.softmax(logits.float() / self.settings.temperature, dim=-1)
+            logits = self.teacher(**known, use_cache=False).logits.flatten(0, 1)
+        return lambda rows: torch.softmax(logits[rows].float() / self.settings.temperature, dim=-1)
 
     def ask_once(self, scratch: Path, count: int) -> None:
         """Let the teacher, if there is one, say all that it will be asked, and do without it from then on."""

@@ -21,7 +21,7 @@ class TPruneConfig(PretrainedConfig):
 
     model_type = "tprune"
     attribute_map: ClassVar[dict[str, str]] = {"hidden_size": "d_model"}
-    keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values"]
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values", "cache"]
 
     vocab_size: int = 8000
     target_vocab_size: int | None = None  # None: source and target share one embedding

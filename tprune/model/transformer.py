@@ -9,6 +9,7 @@ K query/key width of a head, V value width of a head, N tokens that can be produ
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from functools import partial
 from typing import Any, ClassVar
 
@@ -30,6 +31,8 @@ from tprune.model.layers import Encoder, KeysValues, Positions, Stack, dropout, 
 from tprune.model.shape import TPruneConfig
 
 Grow = Callable[[int, Tensor, Tensor], KeysValues]
+CACHE = "cache" if "cache" in {field.name for field in fields(Seq2SeqLMOutput)} else "past_key_values"
+"""What this version of transformers calls the cache: 5.24 gave it another name."""
 
 
 class TPruneForConditionalGeneration(PreTrainedModel, GenerationMixin):
@@ -121,6 +124,7 @@ class TPruneForConditionalGeneration(PreTrainedModel, GenerationMixin):
         past_key_values: EncoderDecoderCache | None = None,
         labels: Tensor | None = None,
         use_cache: bool | None = None,
+        cache: EncoderDecoderCache | None = None,
         **_: Any,
     ) -> Seq2SeqLMOutput:
         """Hugging Face's calling convention.
@@ -134,6 +138,7 @@ class TPruneForConditionalGeneration(PreTrainedModel, GenerationMixin):
             past_key_values: Grown in place.
             labels: (B, T) target tokens, -100 where there is nothing to predict.
             use_cache: Return a cache; off while training.
+            cache: What transformers 5.24 and later call past_key_values.
 
         Returns:
             Logits (B, T, N), the mean token loss when labels are given, the cache.
@@ -154,14 +159,14 @@ class TPruneForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 mask=_self_mask(decoder_attention_mask, 0, decoder_input_ids.shape[1], states.device),
             )
         else:
-            fresh = past_key_values is None  # an empty cache is falsy, and still the caller's
-            cache = EncoderDecoderCache(DynamicCache(), DynamicCache()) if fresh else past_key_values
+            cache = past_key_values if cache is None else cache  # an empty cache is falsy, and still the caller's
+            if cache is None:
+                cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
             x = self._decode_cached(decoder_input_ids, states, source_mask, decoder_attention_mask, cache)
         logits = self.logits(x)
         loss = None if labels is None else F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten())
-        return Seq2SeqLMOutput(
-            loss=loss, logits=logits, past_key_values=cache if cached else None, encoder_last_hidden_state=states
-        )
+        kept = {CACHE: cache if cached else None}
+        return Seq2SeqLMOutput(loss=loss, logits=logits, encoder_last_hidden_state=states, **kept)
 
     def _decode_cached(
         self,
