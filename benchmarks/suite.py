@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from tprune import settings
 from tprune.config import Target
 from tprune.errors import InputError
 from tprune.section import Section, problems
@@ -28,6 +29,7 @@ class Shape(Section):
 
     name: Name
     target: Target
+    """In a file also the name of one of the recipe's."""
 
 
 class Entry(Section):
@@ -114,8 +116,10 @@ def load(path: Path) -> Suite:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError("not valid TOML", where=path, got=str(error), fix="correct the suite") from None
     for shape in tree.get("shapes", ()):
+        if isinstance(shape, dict) and isinstance(shape.get("target"), str):
+            shape["target"] = _of_recipe(tree, shape["target"], path)
         if isinstance(shape, dict) and isinstance(shape.get("target"), dict):
-            shape["target"].setdefault("name", shape.get("name"))
+            shape["target"]["name"] = shape.get("name")
     try:
         suite = Suite.model_validate(tree)
         list(jobs(suite))
@@ -127,6 +131,21 @@ def load(path: Path) -> Suite:
             fix="correct these keys; benchmarks/suite.py lists all of them",
         ) from None
     return suite
+
+
+def _of_recipe(tree: dict[str, Any], name: str, path: Path) -> dict[str, Any]:
+    """The recipe's target of this name."""
+    targets = settings.load(str(tree.get("recipe")), tree.get("set", ())).targets
+    for target in targets:
+        if target.name == name:
+            return target.model_dump()
+    raise InputError(
+        "the recipe has no such target",
+        where=path,
+        got=name,
+        wanted=" | ".join(target.name for target in targets),
+        fix="name one of these, or write the target out",
+    )
 
 
 def jobs(suite: Suite) -> Iterator[Job]:

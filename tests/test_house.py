@@ -16,6 +16,7 @@ FLOORS = (
         "disk",
         "provenance",
         "ranks",
+        "stopwatch",
         "progress",
         "section",
         "config",

@@ -8,7 +8,6 @@ a kill between the renames is put right by whoever looks for the artifact next.
 
 import hashlib
 import json
-import platform
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tprune import ranks
+from tprune import ranks, stopwatch
 from tprune.disk import disk_space
 from tprune.errors import ArtifactError
-from tprune.provenance import made_by
+from tprune.provenance import environment, made_by
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -105,14 +104,15 @@ def create(
         try:
             (partial / SCRATCH).mkdir(parents=True, exist_ok=True)
             write_json(partial / SCRATCH / INPUTS, inputs)
+            spent = stopwatch.start(partial / SCRATCH)
             yield partial
-            write_json(partial / MANIFEST, _manifest(partial, kind, config, parents))
+            write_json(partial / MANIFEST, _manifest(partial, kind, config, parents, spent()))
             _replace(partial, out)
         except BaseException:
             scratch = partial / SCRATCH
             if (partial / MANIFEST).exists():
                 raise  # complete: `_settle` gives it its name
-            if not scratch.exists() or [entry.name for entry in scratch.iterdir()] in ([], [INPUTS]):
+            if not scratch.exists() or {entry.name for entry in scratch.iterdir()} <= {INPUTS, stopwatch.FILE}:
                 shutil.rmtree(partial, ignore_errors=True)
             raise
 
@@ -184,7 +184,9 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _manifest(root: Path, kind: str, config: Mapping[str, Any], parents: Mapping[str, Artifact]) -> dict[str, Any]:
+def _manifest(
+    root: Path, kind: str, config: Mapping[str, Any], parents: Mapping[str, Artifact], seconds: float
+) -> dict[str, Any]:
     scratch = root / SCRATCH  # still there, so that a kill while hashing costs nothing
     files = sorted(path for path in root.rglob("*") if path.is_file() and scratch not in path.parents)
     return {
@@ -197,11 +199,8 @@ def _manifest(root: Path, kind: str, config: Mapping[str, Any], parents: Mapping
         "files": {
             str(path.relative_to(root)): {"sha256": sha256(path), "bytes": path.stat().st_size} for path in files
         },
-        "environment": {
-            "python": platform.python_version(),
-            "machine": platform.machine(),
-            "system": platform.system(),
-        },
+        "seconds": round(seconds, 1),
+        "environment": environment(),
     }
 
 

@@ -1,5 +1,6 @@
 """Where a result comes from: version, commit, command."""
 
+import platform
 import re
 import subprocess
 import sys
@@ -39,3 +40,8 @@ def made_by() -> dict[str, Any]:
     """
     arguments = [ABSOLUTE.sub("…/", argument) for argument in sys.argv[1:]]
     return {"tprune": __version__, **git_state(), "command": [Path(sys.argv[0]).name, *arguments]}
+
+
+def environment() -> dict[str, str]:
+    """The machine, as recorded in manifests."""
+    return {"python": platform.python_version(), "machine": platform.machine(), "system": platform.system()}

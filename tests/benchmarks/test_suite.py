@@ -273,6 +273,21 @@ def test_the_shipped_suite_compares_every_criterion() -> None:
         settings.load(shipped.recipe, [*shipped.set, *job.entry.set])
 
 
+def test_the_shipped_headline_is_the_recipes_own_target_with_three_seeds() -> None:
+    shipped = suite.load(ROOT / "benchmarks" / "speedups.toml")
+    (target,) = (target for target in settings.load("multi30k").targets if target.name == "3x")
+    found = list(suite.jobs(shipped))
+    assert [job.seed for job in found] == [1, 2, 3]
+    assert {job.target.model_copy(update={"name": "3x"}) for job in found} == {target}
+    assert not any(job.follows(table=True) for job in found)
+
+
+def test_a_target_that_the_recipe_does_not_have(tmp_path: Path) -> None:
+    text = 'name = "one"\nrecipe = "multi30k"\n[[shapes]]\nname = "x"\ntarget = "30x"\n[[rows]]\nname = "y"\n'
+    said = error_of(suite.load, write(tmp_path, text))
+    assert all(part in said for part in ("30x", "3x | 4x | 5x", str(tmp_path)))
+
+
 def test_another_planner_does_not_inherit_a_budget_in_time(tmp_path: Path) -> None:
     text = SMALL.replace(
         'planner = "uniform", keep = 0.9', 'planner = "latency", budget = "speedup", amount = 2.0, table = "measure"'
