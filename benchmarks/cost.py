@@ -1,7 +1,7 @@
 """What pruning costs: minutes of every stage between the dense model and a recovered one, against dense training.
 
 Run as `python -m tprune.benchmarks.cost RUN OUT.json` on the directory of a finished `tprune run`, whose manifests say
-what each stage took. A stage that ran beside other work took longer for it.
+what each stage took and was made from. A stage that ran beside other work took longer for it.
 """
 
 import sys
@@ -9,64 +9,83 @@ from pathlib import Path
 from typing import Any
 
 from tprune import artifact
-from tprune.benchmarks import record
+from tprune.artifact import Artifact
 from tprune.errors import InputError
 from tprune.provenance import made_by
 
-SHARED = ("analysis", "shs", "distilled", "table")
-"""Stages that all targets share, in a run's directory."""
-OWN = ("trimmed", "rounds", "plans", "pruned", "recovered")
-"""Folders with a target's own stages, by its name."""
+DENSE, RECOVERED = "dense", "recovered"
 
 
 def measure(run: Path) -> dict[str, Any]:
-    """Minutes by stage, of each target in all, and as a share of dense training.
+    """Minutes of all that each recovered model was made from, but the dense model and its text, and their sum.
 
     Args:
         run: A run's directory, with a trained dense model and recovered ones.
 
     Raises:
-        InputError: No such models, or made by a version that did not take the time.
+        InputError: No such models, or a stage was made by a version that did not take the time.
+        ArtifactError: A manifest that cannot be read.
     """
-    dense = _minutes(run / "dense")
-    targets = sorted(path.name for path in (run / "recovered").glob("*") if (path / artifact.MANIFEST).is_file())
+    found = {path: artifact.read(path, verify=False) for path in _artifacts(run)}
+    dense = found.get(run / DENSE)
+    targets = {path.name: made for path, made in sorted(found.items()) if path.parent == run / RECOVERED}
     if dense is None or not targets:
         raise InputError(
-            "no finished run whose stages' times are known",
+            "no finished run",
             where=run,
-            wanted="a trained dense model, and recovered ones",
-            fix="give the directory of a `tprune run` of this version",
+            wanted=f"{DENSE} and {RECOVERED}/…",
+            fix="give the directory of a `tprune run` that trained its dense model",
         )
-    shared = {name: minutes for name in SHARED if (minutes := _minutes(run / name)) is not None}
-    found = {}
-    for name in targets:
-        own = {kind: _below(run / kind / name) for kind in OWN if (run / kind / name).exists()}
-        total = sum(shared.values()) + sum(own.values())
-        found[name] = {"minutes": total, "share_of_dense": total / dense, "own_minutes": own}
+    by_identity = {made.identity: made for made in found.values()}
+    given = _ancestry(dense, by_identity)
+    minutes = {
+        name: {
+            str(made.path.relative_to(run)): _minutes(made)
+            for identity, made in sorted(_ancestry(target, by_identity).items(), key=lambda item: item[1].path)
+            if identity not in given
+        }
+        for name, target in targets.items()
+    }
+    trained = _minutes(dense)
     return {
         "experiment": "cost of pruning",
-        "dense_minutes": dense,
-        "shared_minutes": shared,
-        "targets": found,
-        "environment": record.environment().model_dump(),
+        "dense_minutes": trained,
+        "targets": {
+            name: {"minutes": sum(own.values()), "share_of_dense": sum(own.values()) / trained, "stages": own}
+            for name, own in minutes.items()
+        },
+        "environment": dense.manifest["environment"],
         "made_by": made_by(),
     }
 
 
-def _minutes(folder: Path) -> float | None:
-    """Of one artifact; None where there is none, or nobody looked at the clock."""
-    if not (folder / artifact.MANIFEST).is_file():
-        return None
-    seconds = artifact.read(folder, verify=False).manifest.get("seconds")
-    return None if seconds is None else seconds / 60
+def _artifacts(run: Path) -> list[Path]:
+    folders = (path.parent for path in run.rglob(artifact.MANIFEST))
+    return [path for path in folders if not any(part.endswith(".partial") for part in path.relative_to(run).parts)]
 
 
-def _below(folder: Path) -> float:
-    """Of all artifacts in a folder, or of the one that it is."""
-    manifests = [folder] if (folder / artifact.MANIFEST).is_file() else [
-        path.parent for path in folder.rglob(artifact.MANIFEST)
-    ]  # fmt: skip
-    return sum(_minutes(path) or 0.0 for path in manifests)
+def _ancestry(made: Artifact, by_identity: dict[str, Artifact]) -> dict[str, Artifact]:
+    """An artifact and all that it was made from, as far as it lies in the run."""
+    found, left = dict[str, Artifact](), [made]
+    while left:
+        one = left.pop()
+        if one.identity not in found:
+            found[one.identity] = one
+            identities = [parent["identity"] for parent in one.manifest["parents"].values()]
+            left += [by_identity[identity] for identity in identities if identity in by_identity]
+    return found
+
+
+def _minutes(made: Artifact) -> float:
+    seconds = made.manifest.get("seconds")
+    if seconds is None:
+        raise InputError(
+            "nobody knows how long this took",
+            where=made.path,
+            got="a manifest without seconds",
+            fix="make it again with this version of tprune",
+        )
+    return float(seconds) / 60
 
 
 if __name__ == "__main__":

@@ -117,9 +117,9 @@ def load(path: Path) -> Suite:
         raise InputError("not valid TOML", where=path, got=str(error), fix="correct the suite") from None
     for shape in tree.get("shapes", ()):
         if isinstance(shape, dict) and isinstance(shape.get("target"), str):
-            shape["target"] = _of_recipe(tree, shape["target"], path)
-        if isinstance(shape, dict) and isinstance(shape.get("target"), dict):
-            shape["target"]["name"] = shape.get("name")
+            shape["target"] = _of_recipe(tree, shape["target"], path) | {"name": shape.get("name")}
+        elif isinstance(shape, dict) and isinstance(shape.get("target"), dict):
+            shape["target"].setdefault("name", shape.get("name"))
     try:
         suite = Suite.model_validate(tree)
         list(jobs(suite))
@@ -135,7 +135,10 @@ def load(path: Path) -> Suite:
 
 def _of_recipe(tree: dict[str, Any], name: str, path: Path) -> dict[str, Any]:
     """The recipe's target of this name."""
-    targets = settings.load(str(tree.get("recipe")), tree.get("set", ())).targets
+    recipe, overrides = tree.get("recipe"), tree.get("set", [])
+    if not isinstance(recipe, str) or not isinstance(overrides, list) or not all(isinstance(o, str) for o in overrides):
+        return {}  # the suite does not fit anyway
+    targets = settings.load(recipe, overrides).targets
     for target in targets:
         if target.name == name:
             return target.model_dump()

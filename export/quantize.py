@@ -103,7 +103,10 @@ def _products(graph: GraphProto) -> Iterator[tuple[NodeProto, NDArray[np.float32
 
 
 def _own_weights(graph: GraphProto) -> None:
-    """Give every product a weight of its own: the tool transposes it, also under the embedding that shares it."""
+    """Give every product a weight of its own.
+
+    ONNX Runtime up to 1.31 transposes it, also under the embedding that shares it.
+    """
     weights = {weight.name: weight for weight in graph.initializer}
     used = Counter(name for node in graph.node for name in node.input if name in weights)
     for node in graph.node:

@@ -103,8 +103,8 @@ def create(
     with disk_space(out):
         try:
             (partial / SCRATCH).mkdir(parents=True, exist_ok=True)
-            write_json(partial / SCRATCH / INPUTS, inputs)
             spent = stopwatch.start(partial / SCRATCH)
+            write_json(partial / SCRATCH / INPUTS, inputs)
             yield partial
             write_json(partial / MANIFEST, _manifest(partial, kind, config, parents, spent()))
             _replace(partial, out)

@@ -18,7 +18,9 @@ def start(scratch: Path) -> Callable[[], float]:
         What gives the seconds so far; work that a kill lost does not count.
     """
     before, now = _before(scratch), time.time()
-    (scratch / FILE).write_text(json.dumps({"before": before, "since": now}), encoding="utf-8")
+    partial = scratch / f"{FILE}.tmp"
+    partial.write_text(json.dumps({"before": before, "since": now}), encoding="utf-8")
+    partial.replace(scratch / FILE)
     begin = time.monotonic()
     return lambda: before + time.monotonic() - begin
 
@@ -27,7 +29,7 @@ def _before(scratch: Path) -> float:
     try:
         said = json.loads((scratch / FILE).read_text(encoding="utf-8"))
         before, since = float(said["before"]), float(said["since"])
-    except (OSError, ValueError, TypeError, KeyError):  # none, or cut off by a kill
+    except (OSError, ValueError, TypeError, KeyError):  # none, or not ours
         return 0.0
     last = max((path.stat().st_mtime for path in scratch.rglob("*") if path.name != FILE), default=since)
     return before + max(0.0, last - since)

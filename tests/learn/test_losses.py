@@ -12,8 +12,8 @@ from tprune.learn.losses import Teaching, cross_entropy
 
 
 @pytest.fixture(autouse=True)
-def _two_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses, "CHUNK_CPU", 10)
+def _four_rows_at_a_time_and_then_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "CHUNK_CPU", 20)
 
 
 def by_hand(
@@ -73,6 +73,13 @@ def test_in_bfloat16_it_is_that_of_the_rounded_logits() -> None:
     assert found.grad is not None
     assert found.grad.dtype == torch.bfloat16
     torch.testing.assert_close(found.grad.float(), expected.grad, rtol=5e-3, atol=1e-3)
+
+
+def test_a_second_derivative_is_refused() -> None:
+    scores = torch.randn(2, 3, 5, requires_grad=True)
+    (slope,) = torch.autograd.grad(cross_entropy(scores, LABELS, 0.1), scores, create_graph=True)
+    with pytest.raises(RuntimeError, match="does not require grad"):
+        slope.sum().backward()  # type: ignore[no-untyped-call]
 
 
 def test_it_is_least_at_the_teacher() -> None:

@@ -5,6 +5,7 @@ for nothing. What it gives all other tokens together is spread evenly over them,
 trained with label smoothing does.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -23,7 +24,6 @@ from tprune.model.transformer import TPruneForConditionalGeneration
 
 COLUMNS = ("teacher_ids", "teacher_probabilities")
 IDS, PROBABILITIES, DONE = "soft.ids.npy", "soft.probabilities.npy", "soft.json"
-BATCH_TOKENS = 8192
 BETWEEN_SAVES = 64  # batches that a kill costs at most
 PAUSE_SECONDS = 0.2
 
@@ -89,6 +89,7 @@ def prepare(
     pairs: Parallel,
     count: int,
     temperature: float,
+    batch_tokens: int,
     tell: Callable[[str], None],
     precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> None:
@@ -100,15 +101,17 @@ def prepare(
         pairs: Sources and targets.
         count: k, at most the size of the vocabulary.
         temperature: Divides the teacher's logits.
+        batch_tokens: Padded tokens of one batch, as in training.
         tell: Gets the progress in words.
         precision: Opens the context in which the teacher computes.
+
+    Raises:
+        OSError: The disk is full.
     """
-    starts = _starts(pairs)
-    batches = _batches(pairs)
-    done = _done(folder)
-    rows, kept = int(starts[-1]), min(count, teacher.config.output_size)
+    starts, batches = _starts(pairs), _batches(pairs, batch_tokens)
+    kept, done = min(count, teacher.config.output_size), _done(folder)
     ids, probabilities = (
-        np.lib.format.open_memmap(folder / name, mode="r+" if done else "w+", dtype=kind, shape=(rows, kept))
+        _mapped(folder / name, (int(starts[-1]), kept), kind, new=not done)
         for name, kind in ((IDS, np.uint32), (PROBABILITIES, np.float16))
     )
     for number, batch in enumerate(batches[done:], start=done + 1):
@@ -121,13 +124,13 @@ def prepare(
         if number % BETWEEN_SAVES == 0 or number == len(batches):
             ids.flush()
             probabilities.flush()
-            artifact.write_json(folder / DONE, {"batches": number})
+            artifact.write_json(folder / DONE, {"batches": number, "whole": number == len(batches)})
         tell(f"{number:,} of {len(batches):,} batches")
 
 
 def read(folder: Path, pairs: Parallel) -> SoftTargets:
     """What `prepare` wrote, mapped into memory; waits while another process is still writing."""
-    while _done(folder) < len(_batches(pairs)):
+    while not _said(folder).get("whole"):
         sleep(PAUSE_SECONDS)
     return SoftTargets(
         _starts(pairs), *(np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in (IDS, PROBABILITIES))
@@ -138,10 +141,29 @@ def _starts(pairs: Parallel) -> NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(np.asarray(pairs.lengths)[:, 1], dtype=np.int64)])
 
 
-def _batches(pairs: Parallel) -> list[list[int]]:
+def _batches(pairs: Parallel, batch_tokens: int) -> list[list[int]]:
     lengths = np.asarray(pairs.lengths)
-    return cut(np.lexsort(lengths.T)[::-1], lengths.max(axis=1), BATCH_TOKENS)  # longest first: memory runs out at once
+    return cut(np.lexsort(lengths.T)[::-1], lengths.max(axis=1), batch_tokens)  # longest first: memory runs out at once
+
+
+def _mapped(path: Path, shape: tuple[int, int], kind: type, *, new: bool) -> Any:
+    """An array in a file; a new one has its room on the disk at once, for a full disk kills who writes into a hole."""
+    if new:
+        with path.open("wb") as file:
+            header = {"descr": np.dtype(kind).str, "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_2_0(file, header)
+            file.flush()
+            size = shape[0] * shape[1] * np.dtype(kind).itemsize
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, file.tell() + size)
+            else:
+                file.truncate(file.tell() + size)
+    return np.load(path, mmap_mode="r+", allow_pickle=False)
 
 
 def _done(folder: Path) -> int:
-    return int(artifact.read_json(folder / DONE)["batches"]) if (folder / DONE).exists() else 0
+    return int(_said(folder).get("batches", 0))
+
+
+def _said(folder: Path) -> dict[str, Any]:
+    return artifact.read_json(folder / DONE) if (folder / DONE).exists() else {}

@@ -156,7 +156,7 @@ class Trainer(Seq2SeqTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """Label-smoothed cross entropy, mixed with the KL divergence to the teacher, per target token."""
+        """Label-smoothed cross entropy, mixed with that to the teacher's distribution, per target token."""
         known = dict(inputs)
         labels, looked_up = known.pop("labels"), [known.pop(name, None) for name in soft.COLUMNS]
         outputs = model(**known, use_cache=False)
@@ -195,9 +195,11 @@ class Trainer(Seq2SeqTrainer):
                     self.pairs,
                     count,
                     self.settings.temperature,
+                    self.settings.batch_tokens,
                     progress,
                     self.accelerator.autocast,
                 )
+        self.teacher.cpu()  # whoever gave it may hold on to it
         self.teacher = None
         self.train_dataset = soft.SoftPairs(self.pairs, soft.read(scratch, self.pairs))
         config = self.model.config

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from transformers import (
     AutoConfig,
     AutoModelForSeq2SeqLM,
+    Cache,
     DynamicCache,
     EncoderDecoderCache,
     GenerationMixin,
@@ -125,7 +126,7 @@ class TPruneForConditionalGeneration(PreTrainedModel, GenerationMixin):
         labels: Tensor | None = None,
         use_cache: bool | None = None,
         cache: EncoderDecoderCache | None = None,
-        **_: Any,
+        **others: Any,
     ) -> Seq2SeqLMOutput:
         """Hugging Face's calling convention.
 
@@ -140,9 +141,16 @@ class TPruneForConditionalGeneration(PreTrainedModel, GenerationMixin):
             use_cache: Return a cache; off while training.
             cache: What transformers 5.24 and later call past_key_values.
 
+            others: What other models know; not looked at.
+
         Returns:
             Logits (B, T, N), the mean token loss when labels are given, the cache.
+
+        Raises:
+            TypeError: A cache under a name that is not known: without it, translations would be wrong.
         """
+        if unknown := [name for name, value in others.items() if isinstance(value, Cache)]:
+            raise TypeError(f"a cache under an unknown name: {', '.join(unknown)}")
         if encoder_outputs is None:
             encoder_outputs = self.encoder(input_ids, attention_mask)
         if decoder_input_ids is None:
