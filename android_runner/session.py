@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tprune.android_runner import build, energy, execution, journal, run_file
+from tprune.android_runner import build, cold_starts, energy, execution, journal, run_file
 from tprune.android_runner import device as devices
 from tprune.android_runner.build import Runner
 from tprune.android_runner.device import Facts, Gate
@@ -107,7 +107,7 @@ class Session:
         job = Job(run_file.modes(said)[0], self.settings.threads, cpus=self.cpus, **changes)
         assert self.facts.abi is not None
         runner = self.build_runner(said.engine, self.facts.abi)
-        gate = devices.cool_down(self.device, self.settings.cool_celsius, self.settings.cool_seconds)
+        gate = execution.steadily(self.device, self._cool_down, self.settings.patience_seconds)
         self._tell(f"{self.device.name}: {name}")
         content = execution.execute_steadily(
             self.device, runner, bundle, job, sentences, name, self.settings.patience_seconds
@@ -117,6 +117,9 @@ class Session:
         partial.write_bytes(content)
         partial.replace(done)
         return Pass(journal.parse(content), gate)
+
+    def _cool_down(self) -> Gate:
+        return devices.cool_down(self.device, self.settings.cool_celsius, self.settings.cool_seconds)
 
 
 def measure(
@@ -226,12 +229,12 @@ def _timed(
         reasons = [*fields["valid"]["reasons"], *dict.fromkeys(gates)]
         fields["valid"] = {"ok": not reasons, "reasons": reasons}
         runs = [one.journal for one in done]
-        found[model] = fields | start_fields(runs) | energy.fields(runs)
+        found[model] = fields | cold_starts.fields(runs) | energy.fields(runs)
         found[model]["gates"] = [asdict(one.gate) for one in done]
         if settings.sustained_minutes:
             name = f"{engine}-{precision}-{model}-sustained"
             long = session.run(models[model], name, sentences, runs=1, seconds=60 * settings.sustained_minutes)
-            found[model]["sustained_ms"] = minutes(long.journal)
+            found[model]["sustained_ms"] = cold_starts.minutes(long.journal)
     return found
 
 
@@ -259,35 +262,6 @@ def refuse_unequal(journals: Mapping[str, Sequence[Journal]], where: str) -> Non
             ],
             fix="measure them in one session that nothing changes in between",
         )
-
-
-def start_fields(journals: Sequence[Journal]) -> dict[str, Any]:
-    """What a cold start costs, and the time of a token, as fields of a result row.
-
-    `first_...` count from the start of loading; a token is a decoding step, the last one included.
-    """
-    loads, firsts, tokens = [], [], []
-    for one in journals:
-        assert one.load is not None
-        loads.append(one.load.load_ns / 1e6)
-        firsts.append(loads[-1] + one.sentences[0].total_ns / 1e6)
-        tokens += [line.total_ns / 1e6 / (len(line.tokens) + 1) for line in one.timed]
-    fields: dict[str, Any] = {"load_ms": _told(loads), "first_sentence_ms": _told(firsts)}
-    first = [one.sentences[0].first_token_ns for one in journals]
-    if None not in first:  # one graph for everything does not tell its first token
-        fields["first_token_ms"] = _told([load + ns / 1e6 for load, ns in zip(loads, first, strict=True) if ns])
-    return fields | {"ms_per_token": float(np.median(tokens)), "mode": journals[0].start and journals[0].start.mode}
-
-
-def minutes(long: Journal) -> list[float]:
-    """Median time of a sentence by minute of work, in ms."""
-    ends = np.cumsum([one.total_ns for one in long.timed]) / 60e9
-    times = np.array([one.total_ns for one in long.timed]) / 1e6
-    return [float(np.median(times[ends.astype(int) == minute])) for minute in np.unique(ends.astype(int))]
-
-
-def _told(samples: list[float]) -> dict[str, Any]:
-    return {"p50": float(np.median(samples)), "samples": samples}
 
 
 def _paired(journals: Mapping[str, Sequence[Journal]]) -> dict[str, NDArray[np.float64]]:

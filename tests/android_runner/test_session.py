@@ -16,7 +16,8 @@ from tests.android_runner.phones import Desk, desk, starts_of
 from tests.artifacts import error_of
 from tests.command import tprune
 from tprune import artifact, delivery, stages
-from tprune.android_runner import execution, journal, links, session
+from tprune.android_runner import cold_starts, execution, journal, links, session
+from tprune.android_runner import device as devices
 from tprune.android_runner.build import Runner
 from tprune.android_runner.links import Local
 from tprune.android_runner.session import Session, measure
@@ -163,6 +164,23 @@ def test_a_phone_that_is_unplugged_in_mid_run_loses_nothing(
     assert all(row.latency_ms is not None and sum(row.latency_ms.samples) > 10 for row in rows)
 
 
+def test_a_device_that_vanishes_while_it_cools_is_asked_again(
+    runners: Callable[[str], Runner], given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runners("onnxruntime")
+    real, asked = devices.cool_down, list[str]()
+
+    def vanishing(device: Device, *limits: float) -> devices.Gate:
+        asked.append(device.name)
+        if len(asked) in (2, 3):
+            raise links.DeviceLostError("the device's answer broke off", where=device.name, fix="connect it again")
+        return real(device, *limits)
+
+    monkeypatch.setattr(devices, "cool_down", vanishing)
+    assert len(rows_of(given, open_session(tmp_path))) == 2
+    assert len(asked) == 2 + 2 + 2 * QUICK.cold_starts  # the test set and the cold starts of two models, and two more
+
+
 def test_a_phone_that_stays_away_is_told_and_the_session_kept(
     runners: Callable[[str], Runner], given: Given, phones: Desk, tmp_path: Path
 ) -> None:
@@ -255,8 +273,8 @@ def test_minutes_and_starts() -> None:
     lines = [test_journal.sentence(0, 20_000_000_000, 1), test_journal.sentence(1, 30_000_000_000, 1)] * 3
     found = journal.parse(test_journal.written(test_journal.START, test_journal.LOAD, *lines))
     # ends at 20 50 70 100 120 150 s
-    assert session.minutes(found) == [25_000.0, 25_000.0, 25_000.0]
-    fields = session.start_fields([found])
+    assert cold_starts.minutes(found) == [25_000.0, 25_000.0, 25_000.0]
+    fields = cold_starts.fields([found])
     assert fields["load_ms"] == {"p50": 5e-6, "samples": [5e-6]}
     assert fields["first_sentence_ms"]["p50"] == pytest.approx(20_000)
     assert "first_token_ms" not in fields
