@@ -170,11 +170,11 @@ def test_a_device_that_vanishes_while_it_cools_is_asked_again(
     runners("onnxruntime")
     real, asked = devices.cool_down, list[str]()
 
-    def vanishing(device: Device, *limits: float) -> devices.Gate:
+    def vanishing(device: Device, limit_c: float, seconds: float) -> devices.Gate:
         asked.append(device.name)
         if len(asked) in (2, 3):
             raise links.DeviceLostError("the device's answer broke off", where=device.name, fix="connect it again")
-        return real(device, *limits)
+        return real(device, limit_c, seconds)
 
     monkeypatch.setattr(devices, "cool_down", vanishing)
     assert len(rows_of(given, open_session(tmp_path))) == 2
