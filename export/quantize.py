@@ -19,6 +19,7 @@ Runtime, which does not promise the same on every processor.
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx
@@ -38,17 +39,21 @@ def quantize(path: Path) -> None:
     model = onnx.load(path)
     _own_weights(model.graph)
     del model.graph.value_info[:]  # transposing a weight leaves the old shape there, and inference stumbles over it
-    with silence():
-        quantize_dynamic(
-            model,
-            path,
-            op_types_to_quantize=list(PRODUCTS),
-            per_channel=True,
-            weight_type=QuantType.QInt8,
-            reduce_range=True,
-            use_external_data_format=True,
-            extra_options={"MatMulConstBOnly": True},
-        )
+    with TemporaryDirectory(dir=path.parent) as folder:
+        whole = Path(folder) / path.name
+        onnx.save(model, whole, save_as_external_data=True, location=f"{path.name}.data")
+        del model  # the tool reads its own: given the model, it held four copies of gigabytes
+        with silence():
+            quantize_dynamic(
+                whole,
+                path,
+                op_types_to_quantize=list(PRODUCTS),
+                per_channel=True,
+                weight_type=QuantType.QInt8,
+                reduce_range=True,
+                use_external_data_format=True,
+                extra_options={"MatMulConstBOnly": True},
+            )
 
 
 def quantize_blocks(path: Path) -> None:
