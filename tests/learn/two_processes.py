@@ -1,6 +1,6 @@
 """A short training, to be started alone or as several processes; writes what it saw as JSON.
 
-Run as `python -m torch.distributed.run --nproc-per-node W -m tests.learn.two_processes OUT ACCUMULATE`.
+Run as `python -m torch.distributed.run --nproc-per-node W -m tests.learn.two_processes OUT ACCUMULATE SOFT`.
 """
 
 import json
@@ -16,7 +16,7 @@ from tprune.config import Learn
 from tprune.learn.trainer import fit
 
 
-def train(out: Path, accumulate: int, name: str) -> dict[str, Any]:
+def train(out: Path, accumulate: int, soft_targets: int, name: str) -> dict[str, Any]:
     """Train, and return the history and a digest of the averaged weights."""
     model, teacher = model_of(config(depth=1)), model_of(config(depth=1), seed=1)
     settings = Learn(
@@ -25,7 +25,7 @@ def train(out: Path, accumulate: int, name: str) -> dict[str, Any]:
     )  # fmt: skip
     history = fit(
         model, Sentences.random(60), Sentences.random(10, seed=1), settings, out / "scratch",
-        teacher=teacher, shrink=Shrink(model), progress=False,
+        teacher=teacher, shrink=Shrink(model), soft_targets=soft_targets, progress=False,
     )  # fmt: skip
     weights = torch.cat([parameter.detach().flatten() for parameter in model.parameters()]).tolist()
     found = {"history": history, "weights": weights}
@@ -46,4 +46,4 @@ class Shrink:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    train(Path(sys.argv[1]), int(sys.argv[2]), f"rank{os.environ.get('RANK', '0')}")
+    train(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), f"rank{os.environ.get('RANK', '0')}")
