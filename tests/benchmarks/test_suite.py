@@ -294,11 +294,6 @@ def test_another_planner_does_not_inherit_a_budget_in_time(tmp_path: Path) -> No
     )
     found = {job.entry.name: job for job in suite.jobs(suite.load(write(tmp_path, text)))}
     assert (found["magnitude"].target.amount, found["magnitude"].matches) == (2.0, False)
-    own = found["own"]
-    assert (own.target.planner, own.target.budget, own.target.amount, own.target.table) == (
-        "global",
-        "flops",
-        None,
-        None,
-    )
-    assert own.matches
+    own = found["own"].target
+    assert (own.planner, own.budget, own.amount, own.table) == ("global", "flops", None, None)
+    assert found["own"].matches

@@ -140,7 +140,6 @@ class TPruneForConditionalGeneration(PreTrainedModel, GenerationMixin):
             labels: (B, T) target tokens, -100 where there is nothing to predict.
             use_cache: Return a cache; off while training.
             cache: What transformers 5.24 and later call past_key_values.
-
             others: What other models know; not looked at.
 
         Returns:
