@@ -29,6 +29,7 @@ from tprune.benchmarks.record import Environment, Verdict
 from tprune.delivery_config import Table
 from tprune.errors import ArtifactError, InputError, MachineError
 from tprune.export import description
+from tprune.json_file import read_json, write_json
 
 ROUND = "round"  # the folder of the program that a round is
 IN_TURN = (  # $0: folders beside its own; "$@": what starts the runner
@@ -132,7 +133,7 @@ class DeviceMeter:
         refuse_unequal(
             {turn.task.name: [done[turn.task.name] for done in rounds] for turn in turns}, self._session.device.name
         )
-        artifact.write_json(self._gates, [*self._gated(), *map(asdict, gates)])
+        write_json(self._gates, [*self._gated(), *map(asdict, gates)])
         return {turn.task.name: [_median_ms(done[turn.task.name]) for done in rounds] for turn in turns}
 
     def machine(self) -> tuple[Environment, Verdict]:
@@ -159,7 +160,7 @@ class DeviceMeter:
         return self._folder / "gates.json"
 
     def _gated(self) -> list[dict[str, Any]]:
-        return list(artifact.read_json(self._gates)) if self._gates.exists() else []
+        return list(read_json(self._gates)) if self._gates.exists() else []
 
     def _job(self, bundle: Artifact) -> Job:
         sentences = filling.SENTENCES

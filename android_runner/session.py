@@ -19,7 +19,7 @@ from tprune.android_runner.device import Facts, Gate
 from tprune.android_runner.journal import Journal
 from tprune.android_runner.run_file import Job
 from tprune.android_runner.transport import Device
-from tprune.artifact import Artifact, read_json, write_json
+from tprune.artifact import Artifact
 from tprune.benchmarks import comparison, quality
 from tprune.benchmarks.quality import Output
 from tprune.benchmarks.ratios import timed_fields
@@ -27,6 +27,7 @@ from tprune.benchmarks.record import DENSE, Environment, Row
 from tprune.delivery_config import Bench, DeviceBench
 from tprune.errors import InputError, MachineError
 from tprune.export import description
+from tprune.json_file import read_json, write_json
 from tprune.model.search import Search
 from tprune.provenance import made_by
 from tprune.text.corpus import Corpus

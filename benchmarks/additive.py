@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from tprune import artifact
 from tprune.errors import InputError
+from tprune.json_file import write_json
 from tprune.progress import tell
 from tprune.provenance import made_by
 
@@ -120,7 +120,7 @@ def _judge(parts: Mapping[str, Floats], ms: Floats, chosen: NDArray[np.bool_], s
 
 def _main(folder: Path, out: Path) -> None:
     found = {device: fit(read(folder / f"wmt14ende_cpu_{device}.csv.xz")) for device in DEVICES}
-    artifact.write_json(out, {"data": "HAT latency dataset", "made_by": made_by(), "devices": found})
+    write_json(out, {"data": "HAT latency dataset", "made_by": made_by(), "devices": found})
     for device, fits in found.items():
         calm = {f"{name} undisturbed": one for name, one in fits.pop("undisturbed").items()}
         for name, one in {**fits, **calm}.items():

@@ -11,6 +11,7 @@ from typing import Any
 from tprune import artifact
 from tprune.artifact import Artifact
 from tprune.errors import InputError
+from tprune.json_file import write_json
 from tprune.provenance import made_by
 
 DENSE, RECOVERED = "dense", "recovered"
@@ -91,6 +92,6 @@ def _minutes(made: Artifact) -> float:
 if __name__ == "__main__":
     run, out = map(Path, sys.argv[1:])
     found = measure(run)
-    artifact.write_json(out, found)
+    write_json(out, found)
     for name, target in found["targets"].items():
         print(f"{name}: {target['minutes']:.1f} minutes, {target['share_of_dense']:.2f} of dense training")

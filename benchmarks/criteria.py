@@ -14,6 +14,7 @@ from typing import Any
 
 from tprune import artifact, config
 from tprune.benchmarks import record
+from tprune.json_file import read_json, write_json
 from tprune.learn.evaluate import token_loss
 from tprune.model import checkpoint
 from tprune.model.transformer import TPruneForConditionalGeneration
@@ -91,8 +92,8 @@ def keys(models: Mapping[str, object]) -> Iterator[Key]:
 
 def _main(dense: Path, trained: Path, analysis: Path, text: Path, out: Path, keep: float) -> None:
     models = {"dense": checkpoint.load(dense), "shs": checkpoint.load(trained)}
-    findings = artifact.read_json(artifact.read(analysis, "analysis").path / "analysis.json")
-    old = artifact.read_json(out)["rows"] if out.is_file() else []
+    findings = read_json(artifact.read(analysis, "analysis").path / "analysis.json")
+    old = read_json(out)["rows"] if out.is_file() else []
     rows = [row for row in old if row["keep"] == keep]
     for row in measure(models, findings, open_corpus(artifact.read(text, "corpus")), keep, rows):
         rows.append(row)
@@ -100,7 +101,7 @@ def _main(dense: Path, trained: Path, analysis: Path, text: Path, out: Path, kee
             f"{row['score']}, {row['planner']}, seed {row['seed']}: loss {row['loss']:.3f}, "
             f"compensated {row['loss_compensated']:.3f}, uncut {row['loss_uncut']:.3f}"
         )
-        artifact.write_json(
+        write_json(
             out,
             {
                 "experiment": "token loss on the validation text right behind the cut, no recovery",

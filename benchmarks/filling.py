@@ -26,6 +26,7 @@ from tprune.delivery_config import Export, Table
 from tprune.errors import ModelError
 from tprune.export import description, runtime
 from tprune.export.bundle import export
+from tprune.json_file import read_json, write_json
 from tprune.model import checkpoint
 from tprune.model.decode import one_by_one
 from tprune.model.search import Search
@@ -197,6 +198,7 @@ def inputs(
         **settings.model_dump(mode="json", exclude_none=True),
         **({} if pin is None else {"pin": pin}),
         "engine_version": runtime.version(settings.engine),
+        "method": probes.METHOD,
         "source_tokens": source_tokens,
         "target_tokens": target_tokens,
         "like": {name: getattr(like, name) for name in CONVENTIONS},
@@ -220,8 +222,8 @@ def _times(folder: Path, groups: Sequence[probes.Group], meter: Meter, tell: Tel
         saved = folder / f"times {group.name}.json"
         if not saved.exists():
             where = f"{number}/{len(groups)} {group.name}"
-            artifact.write_json(saved, meter(group.tasks, _below(where, tell)))
-        found[group.name] = artifact.read_json(saved)
+            write_json(saved, meter(group.tasks, _below(where, tell)))
+        found[group.name] = read_json(saved)
     return found
 
 

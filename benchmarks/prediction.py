@@ -22,6 +22,7 @@ from tprune.benchmarks.probes import Task
 from tprune.benchmarks.table import LatencyTable
 from tprune.delivery_config import Table
 from tprune.errors import InputError
+from tprune.json_file import write_json
 from tprune.model import checkpoint
 from tprune.model.shape import TPruneConfig, attention_shape
 from tprune.progress import tell
@@ -153,7 +154,7 @@ def _main(source: Path, out: Path, folder: Path, *given: Path) -> None:
         raise InputError("a table of a device", where=source, got=settings.device, wanted="one of this machine")
     meter = LocalMeter(folder, settings, table.source_tokens)
     found = compare(table, models or shapes(table, like, MODELS), meter)
-    artifact.write_json(out, found)
+    write_json(out, found)
     for row in found["rows"] if models else ():
         tell(f"{row['model']}: {row['speedup']['measured']:.2f}x, predicted {row['speedup']['predicted']:.2f}x")
     for name in ("error_percent", "speedup_error_percent"):

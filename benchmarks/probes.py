@@ -1,8 +1,10 @@
 """Which random models a latency table is measured with, and how their times become its costs. Pure data, no clock.
 
 A probe is a model whose layers hold nothing but one kind of sub-layer, several times over. One sub-layer's cost in
-place is then (time of the probe - time of the model without layers) / copies. Any machine that can time a model may
-fill a table: it gets models and lengths, and gives the median time of every round.
+place is then (time of the probe - time of the model without layers) / copies. The output projection is measured with
+a decoder layer before it: alone it would find its weights in the cache, where a step of a whole model leaves none of
+them. Any machine that can time a model may fill a table: it gets models and lengths, and gives the median time of every
+round.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +20,8 @@ from tprune.sparsity import lines
 
 ATTENTIONS = ("encoder.self_attn", "decoder.self_attn", "decoder.cross_attn")
 FFNS = ("encoder.ffn", "decoder.ffn")
-BASE = "base"
+BASE, ANCHOR = "base", "anchor"
+METHOD = 2  # counts up when other models are timed, or other costs made of their times
 
 Times = Mapping[str, Sequence[float]]
 """By the task's name: the median of each round in ms, all tasks of a group timed in turn."""
@@ -89,15 +92,16 @@ def groups(like: TPruneConfig, grid: Grid, target_tokens: int, copies: int) -> l
     found = []
     for d_model in grid.d_model:
         base = Task(BASE, _model(like, grid, d_model), target_tokens)
-        others = [
-            Task(_name(OUTPUT, vocabulary=size), _model(like, grid, d_model, vocabulary=size), target_tokens)
-            for size in grid.vocabulary[:-1]
-        ]
-        short = Task(STEP, base.config, short_target(target_tokens))
-        found.append(Group(f"{OUTPUT} {d_model}", d_model, (base, short, *others)))
+        outputs = [base, Task(STEP, base.config, short_target(target_tokens))]
+        if d_model != grid.d_model[-1]:
+            outputs.append(Task(ANCHOR, _model(like, grid, grid.d_model[-1]), target_tokens))
+        for size in grid.vocabulary:
+            in_place = _model(like, grid, d_model, _whole_layer(grid), size)
+            outputs.append(Task(_name(OUTPUT, vocabulary=size), in_place, target_tokens))
+        found.append(Group(f"{OUTPUT} {d_model}", d_model, tuple(outputs)))
         for part in (*ATTENTIONS, *FFNS):
             probes = (
-                Task(_name(part, **at), _model(like, grid, d_model, part, at, copies), target_tokens)
+                Task(_name(part, **at), _model(like, grid, d_model, _copied(part, at, copies)), target_tokens)
                 for at in _points(part, grid)
             )
             found.append(Group(f"{part} {d_model}", d_model, (base, *probes)))
@@ -113,7 +117,8 @@ def surfaces(grid: Grid, times: Mapping[str, Times], target_tokens: int, copies:
     """Costs from times.
 
     Within a group every probe is compared with the model without layers round by round, so that the machine's drift
-    from group to group cancels; a cost is at least 0.
+    from group to group cancels; models without layers of all d_model are compared with the widest in the same way. A
+    cost is at least 0.
 
     Args:
         grid: What was measured.
@@ -121,17 +126,20 @@ def surfaces(grid: Grid, times: Mapping[str, Times], target_tokens: int, copies:
         target_tokens: Length of the translations.
         copies: Sub-layers in a probe.
     """
+    widest = [rounds[BASE] for name, rounds in times.items() if name.endswith(f" {grid.d_model[-1]}")]
+    anchor_ms = float(np.median([np.median(rounds) for rounds in widest]))
     found: dict[str, list[Any]] = {}
     for d_model in grid.d_model:
         own = {name.removesuffix(f" {d_model}"): one for name, one in times.items() if name.endswith(f" {d_model}")}
-        for part, value in _costs(grid, own, target_tokens, copies).items():
+        anchored = own[OUTPUT].get(ANCHOR, own[OUTPUT][BASE])
+        base_ms = anchor_ms * float(np.median(np.divide(own[OUTPUT][BASE], anchored)))
+        for part, value in _costs(grid, own, base_ms, target_tokens, copies).items():
             found.setdefault(part, []).append(value)
     return {part: Surface(axes=_axes(part, grid), ms=values) for part, values in found.items()}
 
 
-def _costs(grid: Grid, times: Mapping[str, Times], target_tokens: int, copies: int) -> dict[str, Any]:
+def _costs(grid: Grid, times: Mapping[str, Times], base_ms: float, target_tokens: int, copies: int) -> dict[str, Any]:
     """What `surfaces` gives, at one d_model and as nested lists; `times` by the component of the group."""
-    base_ms = float(np.median([np.median(rounds[BASE]) for rounds in times.values()]))
 
     def ms(part: str, name: str) -> float:
         return base_ms * float(np.median(np.divide(times[part][name], times[part][BASE])))
@@ -141,8 +149,8 @@ def _costs(grid: Grid, times: Mapping[str, Times], target_tokens: int, copies: i
 
     # the model without layers has one narrow cross-attention: without any, nothing reads the source
     narrow = cost("decoder.cross_attn", heads=grid.heads[0], width=grid.width[0])
-    whole = [ms(OUTPUT, _name(OUTPUT, vocabulary=size)) - narrow for size in grid.vocabulary[:-1]]
-    whole.append(base_ms - narrow)
+    in_place = [ms(OUTPUT, _name(OUTPUT, vocabulary=size)) for size in grid.vocabulary]
+    whole = [max(0.0, base_ms - narrow - (in_place[-1] - one)) for one in in_place]
     # no vocabulary at all: along the line through all that were measured
     fixed = min(max(0.0, float(np.polynomial.Polynomial.fit(grid.vocabulary, whole, 1)(0))), *whole)
     step = (base_ms - ms(OUTPUT, STEP)) / (target_tokens - short_target(target_tokens))
@@ -186,16 +194,26 @@ def _name(part: str, **at: int) -> str:
     return " ".join([part, *(f"{axis}={position}" for axis, position in at.items())])
 
 
+def _copied(part: str, at: Mapping[str, int], copies: int) -> dict[str, list[dict[str, Any]]]:
+    stack, _, name = part.partition(".")
+    shape = at["width"] if name == "ffn" else attention_shape(at["heads"], at["width"])
+    return {stack: [{name: shape}] * copies}
+
+
+def _whole_layer(grid: Grid) -> dict[str, list[dict[str, Any]]]:
+    """The largest decoder layer."""
+    attention = attention_shape(grid.heads[-1], grid.width[-1])
+    return {"decoder": [{"self_attn": attention, "cross_attn": attention, "ffn": grid.ffn[-1]}]}
+
+
 def _model(
     like: TPruneConfig,
     grid: Grid,
     d_model: int,
-    part: str | None = None,
-    at: Mapping[str, int] | None = None,
-    copies: int = 0,
+    layers: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     vocabulary: int | None = None,
 ) -> TPruneConfig:
-    """A model without layers, or with `copies` layers of one sub-layer."""
+    """A model without layers but for those given, by stack; a sub-layer that is not named is gone."""
     config = deepcopy(like)
     config.d_model, config.target_vocab_size = d_model, None
     config.vocab_size = grid.vocabulary[-1] if vocabulary is None else vocabulary
@@ -206,9 +224,7 @@ def _model(
         "decoder": {"self_attn": gone, "cross_attn": gone, "ffn": 0},
     }
     shapes = {"encoder": [empty["encoder"]], "decoder": [{**empty["decoder"], "cross_attn": narrow}]}
-    if part is not None and at is not None:
-        stack, _, name = part.partition(".")
-        shape = at["width"] if name == "ffn" else attention_shape(at["heads"], at["width"])
-        shapes[stack] += [{**empty[stack], name: shape} for _ in range(copies)]
+    for stack, added in (layers or {}).items():
+        shapes[stack] += [{**empty[stack], **layer} for layer in added]
     config.encoder_shapes, config.decoder_shapes = shapes["encoder"], shapes["decoder"]
     return config

@@ -15,8 +15,9 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
-from tprune.artifact import MANIFEST, read_json, write_json
+from tprune.artifact import MANIFEST
 from tprune.errors import ArtifactError
+from tprune.json_file import read_json, write_json
 
 SCHEMA: Literal[1] = 1
 DENSE = "dense"

@@ -20,6 +20,7 @@ from tprune.artifact import Artifact
 from tprune.benchmarks.record import Environment, Verdict
 from tprune.benchmarks.standings import machine
 from tprune.errors import ArtifactError, InputError
+from tprune.json_file import read_json, write_json
 from tprune.model.shape import TPruneConfig
 from tprune.section import Section, problems
 from tprune.sparsity import lines
@@ -204,7 +205,7 @@ def read(path: Path) -> LatencyTable:
         ArtifactError: No such file, no table, or one of an unknown schema.
     """
     file = path / FILE if path.is_dir() else path
-    content = artifact.read_json(file)
+    content = read_json(file)
     schema = content.get("schema_version") if isinstance(content, dict) else None
     if schema != SCHEMA:
         raise ArtifactError(
@@ -224,7 +225,7 @@ def read(path: Path) -> LatencyTable:
 
 def write(table: LatencyTable, path: Path) -> None:
     """Write a table as JSON."""
-    artifact.write_json(path, table.model_dump(mode="json"))
+    write_json(path, table.model_dump(mode="json"))
 
 
 def _sublayers(config: TPruneConfig) -> Iterator[tuple[str, int, str, Any]]:

@@ -10,8 +10,8 @@ from time import perf_counter
 import numpy as np
 import torch
 
-from tprune import artifact
 from tprune.benchmarks import record, stats
+from tprune.json_file import write_json
 from tprune.learn.batches import TokenBatches, inputs_and_labels
 from tprune.learn.losses import cross_entropy
 from tprune.learn.machine import attention_kernel, half, kept_memory
@@ -81,5 +81,5 @@ def measure(model_dir: Path, corpus_dir: Path) -> dict[str, object]:
 if __name__ == "__main__":
     model_path, corpus_path, out = map(Path, sys.argv[1:])
     found = measure(model_path, corpus_path)
-    artifact.write_json(out, found)
+    write_json(out, found)
     print(f"SHS step / plain step: {found['ratio']:.3f} ({found['ratio_lower']:.3f} to {found['ratio_upper']:.3f})")

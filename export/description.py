@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
-from tprune import artifact
 from tprune.errors import ArtifactError, InputError
+from tprune.json_file import read_json, write_json
 from tprune.model.engine import Ids
 from tprune.section import Section, problems
 
@@ -101,7 +101,7 @@ class Bundle(Section):
 def write(bundle: Bundle) -> None:
     """Write `bundle.json` into the bundle's directory."""
     absent = {"shortlist"} if bundle.shortlist is None else set()
-    artifact.write_json(bundle.path / FILE, bundle.model_dump(mode="json", exclude=absent))
+    write_json(bundle.path / FILE, bundle.model_dump(mode="json", exclude=absent))
 
 
 def read(path: Path) -> Bundle:
@@ -110,7 +110,7 @@ def read(path: Path) -> Bundle:
     Raises:
         ArtifactError: Missing, no JSON, or fields that do not fit.
     """
-    content = artifact.read_json(path / FILE)
+    content = read_json(path / FILE)
     try:
         return Bundle.model_validate({**content, "path": path})
     except (ValidationError, TypeError) as error:

@@ -12,6 +12,7 @@ import pytest
 from tests.artifacts import error_of, make, snapshot
 from tests.conftest import ROOT
 from tprune import __version__, artifact
+from tprune.json_file import read_json, write_json
 
 
 def test_round_trip(tmp_path: Path) -> None:
@@ -220,11 +221,11 @@ def test_what_is_in_the_way_stays(tmp_path: Path) -> None:
 
 def test_json_is_whole_or_absent(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
-    artifact.write_json(path, {"ä": [1]})
-    assert artifact.read_json(path) == {"ä": [1]}
+    write_json(path, {"ä": [1]})
+    assert read_json(path) == {"ä": [1]}
     assert "ä" in path.read_text()
     with pytest.raises(TypeError):
-        artifact.write_json(path, {"x": object()})
-    assert artifact.read_json(path) == {"ä": [1]}
+        write_json(path, {"x": object()})
+    assert read_json(path) == {"ä": [1]}
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.json"]
-    assert error_of(artifact.read_json, tmp_path / "b.json") == f"{tmp_path / 'b.json'}: no such file · check the path"
+    assert error_of(read_json, tmp_path / "b.json") == f"{tmp_path / 'b.json'}: no such file · check the path"

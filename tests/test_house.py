@@ -12,6 +12,7 @@ ROOT = Path(tprune.__file__).parent
 FLOORS = (
     (
         "errors",
+        "json_file",
         "artifact",
         "disk",
         "provenance",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tests.command import mini_recipe
 from tprune import artifact, settings, stages
+from tprune.json_file import read_json
 
 
 def test_torchrun_trains_through_the_command_line(tmp_path: Path) -> None:
@@ -24,7 +25,5 @@ def test_torchrun_trains_through_the_command_line(tmp_path: Path) -> None:
     assert launched.returncode == 0, launched.stderr[-3000:]
     made = artifact.read(tmp_path / "dense", "model")
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(made.manifest["files"])
-    assert [entry["step"] for entry in artifact.read_json(made.path / "history.json") if "eval_loss" in entry] == [
-        *(4, 8, 12)
-    ]
+    assert [entry["step"] for entry in read_json(made.path / "history.json") if "eval_loss" in entry] == [*(4, 8, 12)]
     assert not (tmp_path / "dense.partial").exists()

@@ -9,6 +9,7 @@ import pytest
 from tests.command import mini_recipe
 from tprune import artifact, pipeline, rounds, settings
 from tprune.config import Target
+from tprune.json_file import read_json
 from tprune.model import checkpoint
 from tprune.sparsity import cost, lines, plan
 
@@ -73,7 +74,7 @@ def test_the_training_in_between_has_its_penalty_or_teacher(made: Path) -> None:
     assert {"model", "analysis", "teacher", "corpus", "plan 1"} == set(hoyer)
     assert {"model", "teacher", "corpus"} == set(plain)
     assert hoyer["teacher"] == plain["teacher"] == identity(made / "dense")
-    strength = artifact.read_json(made / "rounds" / "hoyer" / "1" / "trained" / "strengths.json")
+    strength = read_json(made / "rounds" / "hoyer" / "1" / "trained" / "strengths.json")
     trained = checkpoint.load(made / "rounds" / "hoyer" / "1" / "trained").config
     assert set(strength) == {group.name for group in lines.groups(trained, lines.WIDTH_KINDS)}
 

@@ -14,6 +14,7 @@ from tprune import artifact, pipeline, settings
 from tprune.benchmarks import filling, record, standings, table
 from tprune.benchmarks.probes import Task
 from tprune.benchmarks.record import Environment, Verdict
+from tprune.json_file import read_json
 from tprune.model import checkpoint
 from tprune.model.transformer import TPruneForConditionalGeneration
 from tprune.sparsity import lines
@@ -59,7 +60,7 @@ def test_a_table_leads_to_the_speedup(
     assert tprune(monkeypatch, "prune", model, "--speedup", "2", "--device-table", costs, "--out", small) == 0
     before, after = checkpoint.load(model), checkpoint.load(small)
     assert weights(before.config) / weights(after.config) == pytest.approx(2, rel=0.1)
-    how = artifact.read_json(tmp_path / "small.plan" / "plan.json")["how"]
+    how = read_json(tmp_path / "small.plan" / "plan.json")["how"]
     assert how["predicted_speedup"] >= 2
     assert how["predicted_ms"] == pytest.approx(table.predict(made, after.config))
     said = capsys.readouterr().err
@@ -86,7 +87,7 @@ def test_a_tables_file_is_as_good_as_its_directory(
         )
         plans.append(artifact.read(tmp_path / f"{name}.plan"))
     assert plans[0].manifest["parents"] == plans[1].manifest["parents"]
-    how = [artifact.read_json(plan.path / "plan.json") for plan in plans]
+    how = [read_json(plan.path / "plan.json") for plan in plans]
     assert how[0]["keep"] == how[1]["keep"]
     committed = Path(filling.__file__).parent / "results" / "table" / "onnxruntime-fp32.json"
     assert table.open_table(committed).identity != plans[0].manifest["parents"]["table"]["identity"]
@@ -109,11 +110,11 @@ def test_a_recipe_measures_its_table_in_the_run(tmp_path: Path, monkeypatch: pyt
     made = artifact.read(tmp_path / "run" / "table", "latency-table")
     plan = artifact.read(tmp_path / "run" / "plans" / "small", "plan")
     assert plan.manifest["parents"]["table"]["identity"] == made.identity
-    assert artifact.read_json(plan.path / "plan.json")["how"]["predicted_speedup"] >= 1.3
+    assert read_json(plan.path / "plan.json")["how"]["predicted_speedup"] >= 1.3
     sparse = artifact.read(tmp_path / "run" / "shs", "model")
     assert sparse.manifest["parents"]["table"]["identity"] == made.identity
-    assert len(set(artifact.read_json(sparse.path / "strengths.json").values())) > 1
-    sides = artifact.read_json(made.path / "table.json")
+    assert len(set(read_json(sparse.path / "strengths.json").values())) > 1
+    sides = read_json(made.path / "table.json")
     assert (sides["threads"], sides["source_tokens"] > 2, sides["target_tokens"] > 2) == (2, True, True)
     told.clear()
     pipeline.run(recipe, tmp_path / "run", told.append, until="recover")

@@ -22,6 +22,7 @@ from tprune.benchmarks.report import write_report
 from tprune.benchmarks.suite import Job, Suite, jobs, load
 from tprune.config import Config
 from tprune.errors import InputError, TpruneError
+from tprune.json_file import read_json
 from tprune.progress import tell as tell_user
 from tprune.stage import Stage
 
@@ -185,7 +186,7 @@ def _row(
         "seed": job.seed,
         "widths": job.entry.widths,
         "settings": list(job.entry.set),
-        "valid_bleu": artifact.read_json(checked.path / recovery.VALIDATION)["bleu"],
+        "valid_bleu": read_json(checked.path / recovery.VALIDATION)["bleu"],
     }
     return [
         row if row.dense else Row.model_validate({**row.model_dump(mode="json", by_alias=True), **said})

@@ -18,6 +18,7 @@ from typing import Any
 from tprune import ranks, stopwatch
 from tprune.disk import disk_space
 from tprune.errors import ArtifactError
+from tprune.json_file import read_json, write_json
 from tprune.provenance import environment, made_by
 
 SCHEMA = 1
@@ -150,32 +151,6 @@ def is_current(path: Path, expected_fingerprint: str) -> bool:
     """Whether a finished, undamaged artifact made from these very inputs lies at `path`."""
     _settle(path)
     return path.exists() and read(path).fingerprint == expected_fingerprint
-
-
-def write_json(path: Path, value: object) -> None:
-    """Write `value` as indented JSON through a temporary file, so that it is whole or absent."""
-    text = json.dumps(value, indent=1, ensure_ascii=False, sort_keys=False) + "\n"
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def read_json(path: Path) -> Any:
-    """Parse a JSON file.
-
-    Raises:
-        ArtifactError: Not there, or not JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise ArtifactError("no such file", where=path, fix="check the path") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ArtifactError("not valid JSON", where=path, got=str(error), fix="make the damaged file again") from None
 
 
 def sha256(path: Path) -> str:

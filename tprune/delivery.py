@@ -9,6 +9,7 @@ from tprune.artifact import Artifact
 from tprune.config import Config
 from tprune.delivery_config import Bench, DeviceBench, Export, Shortlist, Table
 from tprune.errors import InputError
+from tprune.json_file import read_json, write_json
 from tprune.section import resolved
 from tprune.stage import Stage, stage
 
@@ -30,7 +31,7 @@ def shortlist(out: Path, text: Artifact, settings: Shortlist) -> Stage:
         learned = room.learn(opened, settings)
         shortlists.save(learned, partial_out / shortlists.FILE)
         covered = room.coverage(learned, opened.split(opened.valid), opened.tokenizer.eos_id)
-        artifact.write_json(partial_out / room.COVERAGE, asdict(covered))
+        write_json(partial_out / room.COVERAGE, asdict(covered))
 
     return stage("shortlist", "shortlist", out, resolved(settings), {"corpus": text}, make)
 
@@ -211,14 +212,14 @@ def report(
         cut = {name: model for name, model in models.items() if name != record.DISTILLED}  # which has dense's widths
 
         def config(model: Artifact) -> Any:
-            return artifact.read_json(model.path / "config.json")
+            return read_json(model.path / "config.json")
 
         write_report(
             partial_out,
             record.read_all(results.path),
             title=f"tprune: {title}",
-            analysis=artifact.read_json(analysis.path / "analysis.json"),
-            plans={name: artifact.read_json(made.path / "plan.json")["how"] for name, made in plans.items()},
+            analysis=read_json(analysis.path / "analysis.json"),
+            plans={name: read_json(made.path / "plan.json")["how"] for name, made in plans.items()},
             shapes={
                 name: {stack: config(model)[f"{stack}_shapes"] for stack in ("encoder", "decoder")}
                 for name, model in cut.items()
@@ -258,5 +259,5 @@ def entries_of(given: Sequence[tuple[str, Artifact]]) -> dict[Entry, Artifact]:
 
 def _losses(made: Artifact) -> list[tuple[int, float]]:
     history = made.path / "history.json"
-    entries = artifact.read_json(history) if history.exists() else []
+    entries = read_json(history) if history.exists() else []
     return [(int(entry["step"]), entry["eval_loss"]) for entry in entries if "eval_loss" in entry]

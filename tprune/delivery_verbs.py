@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from tprune.json_file import read_json
 from tprune.options import Folder, Force, Out, Overrides, Recipe, done, maybe, print_rows, settings_of
 
 
@@ -17,7 +18,7 @@ def shortlist(
 
     text = artifact.read(corpus, "corpus")
     made = delivery.shortlist(out, text, settings_of(recipe, overrides).shortlist).make(force)
-    found = artifact.read_json(made.path / COVERAGE)
+    found = read_json(made.path / COVERAGE)
     typer.echo(
         f"of the validation text: {found['tokens']:.1%} of the target tokens and {found['sentences']:.1%} of the "
         f"sentences covered by {found['candidates']:.0f} candidates a sentence"

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from tprune.artifact import Artifact
 from tprune.config import Distill, Recovery
+from tprune.json_file import write_json
 from tprune.section import resolved
 from tprune.stage import Stage, stage
 from tprune.stages import fit
@@ -82,13 +83,12 @@ def validate(out: Path, model: Artifact, text: Artifact) -> Stage:
     """Loss and greedy BLEU of the validation text: what choices between rows may look at."""
 
     def make(partial_out: Path) -> None:
-        from tprune import artifact
         from tprune.learn.evaluate import greedy_bleu, token_loss
         from tprune.model import checkpoint
         from tprune.text.corpus import open_corpus
 
         loaded, corpus = checkpoint.load(model.path), open_corpus(text)
         found = {"loss": token_loss(loaded, corpus.split(corpus.valid)), "bleu": greedy_bleu(loaded, corpus)}
-        artifact.write_json(partial_out / VALIDATION, found)
+        write_json(partial_out / VALIDATION, found)
 
     return stage(f"validate {out.name}", "validation", out, {}, {"model": model, "corpus": text}, make)

@@ -10,6 +10,7 @@ from typing import Any
 from tprune import artifact
 from tprune.artifact import Artifact
 from tprune.config import Analyze, Architecture, Learn, Shs, Target, Text
+from tprune.json_file import read_json, write_json
 from tprune.section import resolved
 from tprune.stage import Stage, stage
 
@@ -104,9 +105,9 @@ def analyze(out: Path, model: Artifact, text: Artifact, settings: Analyze, logs:
                 "dense": measure(dense),
                 "sensitivity": bssl.sensitivity(dense, settings.shares, measure, progress),
             }
-        artifact.write_json(partial_out / "analysis.json", table)
+        write_json(partial_out / "analysis.json", table)
         pictures.heat_picture(anatomy.heat(anatomy.read_analysis(table))).savefig(partial_out / "heat_map.png")
-        artifact.write_json(partial_out / "history.json", history)
+        write_json(partial_out / "history.json", history)
 
     return stage("analysis", "analysis", out, resolved(settings), {"model": model, "corpus": text}, make)
 
@@ -140,7 +141,7 @@ def shs(
         strength = bssl.strengths(groups, settings.penalty.weight, _findings(analysis, earlier), costs)
         shrink = None if settings.penalty.kind == "none" else Decoupled(settings.penalty.kind, dense, groups, strength)
         wise = checkpoint.load((teacher or model).path) if settings.learn.distill else None
-        artifact.write_json(partial_out / "strengths.json", strength)
+        write_json(partial_out / "strengths.json", strength)
         fit(partial_out, dense, text, settings.learn, logs, teacher=wise, shrink=shrink, ramp=settings.penalty.ramp)
 
     parents = _given(model=model, analysis=analysis, corpus=text, teacher=teacher, table=table)
@@ -258,7 +259,7 @@ def _findings(analysis: Artifact, earlier: Sequence[Artifact]) -> Any:
     from tprune.sparsity import bssl
     from tprune.sparsity import plan as plans
 
-    found = artifact.read_json(analysis.path / "analysis.json")
+    found = read_json(analysis.path / "analysis.json")
     for made in earlier:
         found = bssl.carried(found, plans.read(made.path))
     return found
@@ -297,4 +298,4 @@ def fit(
     )
     checkpoint.save(model, partial_out)
     opened.tokenizer.save(partial_out)
-    artifact.write_json(partial_out / "history.json", history)
+    write_json(partial_out / "history.json", history)

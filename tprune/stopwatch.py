@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tprune.json_file import write_json
+
 FILE = "stopwatch.json"  # in an artifact's scratch
 
 
@@ -18,9 +20,7 @@ def start(scratch: Path) -> Callable[[], float]:
         What gives the seconds so far; work that a kill lost does not count.
     """
     before, now = _before(scratch), time.time()
-    partial = scratch / f"{FILE}.tmp"
-    partial.write_text(json.dumps({"before": before, "since": now}), encoding="utf-8")
-    partial.replace(scratch / FILE)
+    write_json(scratch / FILE, {"before": before, "since": now})
     begin = time.monotonic()
     return lambda: before + time.monotonic() - begin
 

@@ -8,6 +8,7 @@ import typer
 from tprune import settings
 from tprune.config import Criterion, Target
 from tprune.errors import InputError
+from tprune.json_file import read_json
 from tprune.options import Folder, Force, Out, Overrides, Recipe, done, logs_of, maybe, maybe_table, settings_of
 
 
@@ -42,7 +43,7 @@ def analyze(
 
     chosen, text = settings_of(recipe, overrides).analyze, artifact.read(corpus, "corpus")
     made = stages.analyze(out, artifact.read(model, "model"), text, chosen, logs_of(out)).make(force)
-    typer.echo(sparsity_table(artifact.read_json(made.path / "analysis.json")).markdown())
+    typer.echo(sparsity_table(read_json(made.path / "analysis.json")).markdown())
     done(made.path)
 
 
@@ -164,7 +165,7 @@ def distill(
 
     teacher, text = artifact.read(model, "model"), artifact.read(corpus, "corpus")
     made = recovery.distill(out, teacher, text, settings_of(recipe, overrides).distill).make(force)
-    found = artifact.read_json(made.path / REPORT)
+    found = read_json(made.path / REPORT)
     typer.echo(
         f"{found['pairs']} sources translated, {found['same']} as in the corpus; {found['empty']} empty and "
         f"{found['unfinished']} unfinished translations replaced by the original; {found['written']} pairs"

@@ -31,6 +31,7 @@ from tprune.benchmarks.probes import Grid, Task
 from tprune.benchmarks.record import Verdict
 from tprune.delivery_config import DeviceBench, Table
 from tprune.errors import MachineError
+from tprune.json_file import read_json, write_json
 from tprune.model import checkpoint
 from tprune.model.shape import dense_config
 from tprune.model.transformer import TPruneForConditionalGeneration
@@ -123,7 +124,7 @@ def test_a_killed_table_of_a_device_goes_on_by_the_command_line(
             assert time.monotonic() < limit and process.poll() is None
             time.sleep(0.005)
         os.killpg(process.pid, signal.SIGKILL)
-    before = {path.name: artifact.read_json(path) for path in scratch.glob("times *.json")}
+    before = {path.name: read_json(path) for path in scratch.glob("times *.json")}
     assert len(before) == 2 and left_on(where)
 
     monkeypatch.setattr(links, "open_link", {"local": Local(str(where))}.__getitem__)
@@ -196,7 +197,7 @@ def test_a_device_that_stays_away_is_lost_and_another_does_not_take_its_place(
     assert error_of(meter, two_models(), lambda _: None) == "local: the device is not there · connect it"
     assert [name for name in left_on(tmp_path / "device") if name.startswith("graphs")]  # where it goes on later
     there = tmp_path / "done" / "environment.json"
-    artifact.write_json(there, {**artifact.read_json(there), "cpu": "Tensor G9", "name": "adb:one"})
+    write_json(there, {**read_json(there), "cpu": "Tensor G9", "name": "adb:one"})
     device = Device(Local(str(tmp_path / "device")))
     cpu = devices.probe(device).environment().cpu
     assert error_of(meter_of, tmp_path, device, made_before) == (

@@ -121,10 +121,27 @@ def test_a_filled_table_predicts_the_machine_it_was_filled_on(tmp_path: Path) ->
 
 
 def test_drift_cancels_within_a_group(tmp_path: Path) -> None:
-    made = filled(tmp_path, drift=True)
+    made = filled(tmp_path, drift=True, d_models=(16,))
     dense = table.predict(made, LIKE)
     for config in prediction.shapes(made, LIKE, 10).values():
         assert table.predict(made, config) / dense == pytest.approx(whole(config) / whole(LIKE), rel=1e-3)
+
+
+def test_a_projection_that_fits_into_the_cache_alone_costs_what_it_does_behind_layers(tmp_path: Path) -> None:
+    """240 tokens never fit, fewer do where no other weights of the decoder take the room."""
+
+    class Cached(Steady):
+        def __call__(self, tasks: Sequence[Task], tell: Any) -> dict[str, list[float]]:
+            def ms(task: Task) -> float:
+                words = task.config.vocab_size
+                fits = words < 240 and not any(layer["ffn"] for layer in task.config.decoder_shapes or ())
+                return whole(task.config, task.target_tokens) - (0.9 * 0.0007 * words * task.target_tokens) * fits
+
+            return {task.name: [ms(task)] * 3 for task in tasks}
+
+    made = filling.fill(tmp_path / "table", LIKE, SOURCE, TARGET, Table(), open_meter=lambda _: Cached())(False)
+    trimmed = TPruneConfig(**{**LIKE.to_dict(), "vocab_size": 120})
+    assert table.predict(table.read(made.path), trimmed) == pytest.approx(whole(trimmed), rel=1e-4)
 
 
 def test_a_killed_filling_goes_on(tmp_path: Path) -> None:

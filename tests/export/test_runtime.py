@@ -13,6 +13,7 @@ from tprune import artifact
 from tprune.errors import ArtifactError, InputError
 from tprune.export import description, tensors
 from tprune.export.runtime import open_bundle
+from tprune.json_file import read_json, write_json
 from tprune.model.decode import translate
 from tprune.model.engine import Engine
 from tprune.model.search import Search
@@ -148,16 +149,16 @@ def test_executorch_refuses_a_sentence_of_padding(bundles: Bundles) -> None:
 def changed(bundle: Path, out: Path, **fields: Any) -> Path:
     """A copy of a bundle with other fields in bundle.json, under a valid manifest."""
     shutil.copytree(bundle, out)
-    content = artifact.read_json(out / description.FILE) | fields
+    content = read_json(out / description.FILE) | fields
     (out / description.FILE).write_text(json.dumps(content))
     return sealed(out)
 
 
 def sealed(out: Path) -> Path:
-    manifest = artifact.read_json(out / artifact.MANIFEST)
+    manifest = read_json(out / artifact.MANIFEST)
     for name, entry in manifest["files"].items():
         entry.update(sha256=artifact.sha256(out / name), bytes=(out / name).stat().st_size)
-    artifact.write_json(out / artifact.MANIFEST, manifest)
+    write_json(out / artifact.MANIFEST, manifest)
     return out
 
 

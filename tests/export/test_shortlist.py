@@ -24,6 +24,7 @@ from tprune.export.lexicon import Lexicon
 from tprune.export.runtime import open_bundle
 from tprune.export.shortlist import Shortlist
 from tprune.export.verify import random_sentences, verify
+from tprune.json_file import read_json
 from tprune.model.decode import greedy, translate
 from tprune.model.search import Search
 from tprune.model.torch_engine import TorchEngine
@@ -215,7 +216,7 @@ def test_the_weights_are_gathered_before_the_loop(shortlisted: tuple[str, Path])
 def test_a_bundle_says_and_holds_its_shortlist(shortlisted: tuple[str, Path], bundles: Bundles) -> None:
     name, path = shortlisted
     engine = description.read(path).engine
-    content, plain = (artifact.read_json(folder / "bundle.json") for folder in (path, bundles(name, engine)))
+    content, plain = (read_json(folder / "bundle.json") for folder in (path, bundles(name, engine)))
     assert content["shortlist"] == shortlists.FILE
     assert "shortlist" not in plain
     assert set(artifact.read(path).manifest["parents"]) == {"model", "shortlist"}
@@ -284,7 +285,7 @@ def test_the_command_learns_one_and_says_what_it_covers(
     assert tprune(monkeypatch, "shortlist", tmp_path / "text", "--out", tmp_path / "few", *size) == 0
     opened, found = open_corpus(tmp_path / "text"), shortlists.load(tmp_path / "few" / shortlists.FILE)
     covered = lexicons.coverage(found, opened.split("valid"), opened.tokenizer.eos_id)
-    assert artifact.read_json(tmp_path / "few" / lexicons.COVERAGE) == asdict(covered)
+    assert read_json(tmp_path / "few" / lexicons.COVERAGE) == asdict(covered)
     said = capsys.readouterr().out
     assert said.startswith(f"of the validation text: {covered.tokens:.1%} of the target tokens and ")
     assert said.splitlines()[-1] == str(tmp_path / "few")

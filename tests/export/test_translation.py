@@ -20,6 +20,7 @@ from tprune.errors import InputError
 from tprune.export import description
 from tprune.export.bundle import export
 from tprune.export.translation import Translator, translate_lines
+from tprune.json_file import read_json, write_json
 from tprune.model import checkpoint
 from tprune.model.shape import TPruneConfig
 from tprune.model.transformer import TPruneForConditionalGeneration
@@ -211,13 +212,13 @@ def test_a_cut_graph_under_a_manifest_that_fits_is_one_line(
 def test_bundles_of_another_time_are_one_line(made: Mapping[str, Path], run: Run, tmp_path: Path) -> None:
     shutil.copytree(made["executorch"], tmp_path / "engine")
     said = tmp_path / "engine" / description.FILE
-    said.write_text(json.dumps(artifact.read_json(said) | {"engine_version": "0.7.0"}))
+    said.write_text(json.dumps(read_json(said) | {"engine_version": "0.7.0"}))
     assert_one_line(
         run(sealed(tmp_path / "engine"), b"A dog.\n"), "bundle for another version of ExecuTorch · got 0.7.0"
     )
     shutil.copytree(made["onnxruntime"], tmp_path / "schema")
-    manifest = artifact.read_json(tmp_path / "schema" / artifact.MANIFEST)
-    artifact.write_json(tmp_path / "schema" / artifact.MANIFEST, manifest | {"schema": 99})
+    manifest = read_json(tmp_path / "schema" / artifact.MANIFEST)
+    write_json(tmp_path / "schema" / artifact.MANIFEST, manifest | {"schema": 99})
     assert_one_line(run(tmp_path / "schema", b"A dog.\n"), "manifest of an unknown schema · got 99 · wanted 1")
 
 
@@ -227,7 +228,7 @@ def test_an_older_onnx_bundle_is_mentioned_and_translated(
 ) -> None:
     out = tmp_path / "bundle"
     shutil.copytree(made["onnxruntime"], out)
-    said = artifact.read_json(out / description.FILE)
+    said = read_json(out / description.FILE)
     (out / description.FILE).write_text(json.dumps(said | {"engine_version": "1.2.3"}))
     code, found, heard = run(sealed(out), SENTENCES[0].encode())
     assert (code, found, len(heard)) == (0, [Translator(made["onnxruntime"])(SENTENCES[0])], 1)

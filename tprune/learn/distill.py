@@ -19,6 +19,7 @@ from tprune import artifact
 from tprune.artifact import Artifact
 from tprune.config import Distill
 from tprune.errors import InputError
+from tprune.json_file import write_json
 from tprune.learn.batches import Parallel
 from tprune.model.decode import translate
 from tprune.model.engine import Engine
@@ -95,7 +96,7 @@ def write(folder: Path, engine: Engine, search: Search, text: Artifact, settings
     found = hypotheses(engine, pairs, search, settings.batch, folder / artifact.SCRATCH, tell)
     flat, lengths, report = _pairs(pairs, found, search, mix=settings.mix)
     write_ids(folder, corpus.train, flat, lengths, corpus.tokenizer.vocabulary_size)
-    artifact.write_json(folder / REPORT, asdict(report))
+    write_json(folder / REPORT, asdict(report))
     return report
 
 

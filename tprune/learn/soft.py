@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tprune import artifact
+from tprune.json_file import read_json, write_json
 from tprune.learn.batches import Pairs, Parallel, collate, cut, inputs_and_labels
 from tprune.model.transformer import TPruneForConditionalGeneration
 
@@ -124,7 +124,7 @@ def prepare(
         if number % BETWEEN_SAVES == 0 or number == len(batches):
             ids.flush()
             probabilities.flush()
-            artifact.write_json(folder / DONE, {"batches": number, "whole": number == len(batches)})
+            write_json(folder / DONE, {"batches": number, "whole": number == len(batches)})
         tell(f"{number:,} of {len(batches):,} batches")
 
 
@@ -166,4 +166,4 @@ def _done(folder: Path) -> int:
 
 
 def _said(folder: Path) -> dict[str, Any]:
-    return artifact.read_json(folder / DONE) if (folder / DONE).exists() else {}
+    return read_json(folder / DONE) if (folder / DONE).exists() else {}

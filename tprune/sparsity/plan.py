@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tprune import artifact
 from tprune.errors import PlanError
+from tprune.json_file import read_json, write_json
 from tprune.model.shape import TPruneConfig
 from tprune.section import problems
 from tprune.sparsity import lines
@@ -58,7 +58,7 @@ def read(path: Path) -> Plan:
     """
     path = path / "plan.json" if path.is_dir() else path
     try:
-        plan = Plan.model_validate(artifact.read_json(path))
+        plan = Plan.model_validate(read_json(path))
     except ValidationError as error:
         raise PlanError("not a plan", where=path, problems=problems(error), fix="make it with `tprune prune`") from None
     if plan.schema_version != SCHEMA:
@@ -74,7 +74,7 @@ def read(path: Path) -> Plan:
 
 def write(plan: Plan, path: Path) -> None:
     """Write `plan.json`."""
-    artifact.write_json(path, plan.model_dump(mode="json", by_alias=True))
+    write_json(path, plan.model_dump(mode="json", by_alias=True))
 
 
 def shapes_of(config: TPruneConfig) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tprune import artifact
 from tprune.config import Text
 from tprune.errors import ArtifactError
+from tprune.json_file import read_json, write_json
 from tprune.section import resolved
 from tprune.text import checks, sources, vocab
 from tprune.text.sources import Segments
@@ -173,7 +174,7 @@ def prepare(config: Text, out: Path, *, tokenizer: Path | None = None, force: bo
             write_ids(folder, name, flat, lengths, words.vocabulary_size)
             report[name] = checks.report(split, found[name], lengths, dropped=name == config.train)
         words.save(folder / TOKENIZER)
-        artifact.write_json(folder / CHECKS, report)
+        write_json(folder / CHECKS, report)
     return artifact.read(out, "corpus")
 
 
@@ -193,7 +194,7 @@ def open_corpus(made: artifact.Artifact | Path) -> Corpus:
         config["train"],
         config["valid"],
         tuple(config["test"]),
-        artifact.read_json(found.path / CHECKS),
+        read_json(found.path / CHECKS),
     )
 
 

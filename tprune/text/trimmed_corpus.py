@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tprune import artifact
 from tprune.errors import InputError
+from tprune.json_file import write_json
 from tprune.text import sources, trimming
 from tprune.text.corpus import CHECKS, TOKENIZER, Corpus, ParallelIds, encode, write_ids, write_text
 from tprune.text.vocab import Side, Tokenizer
@@ -115,7 +115,7 @@ def prepare(corpus: Corpus, folder: Path, order: Sequence[int], said: int) -> No
         write_ids(folder, name, flat, lengths, len(order))
         report[name]["unknown_target_tokens"] = int(unsayable.sum())
     words.save(folder / TOKENIZER)
-    artifact.write_json(folder / CHECKS, report)
+    write_json(folder / CHECKS, report)
 
 
 def on_target(lengths: NDArray[np.int32]) -> NDArray[np.bool_]:

@@ -13,8 +13,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tprune import artifact
 from tprune.errors import InputError
+from tprune.json_file import read_json
 from tprune.text import plain_tokenizer, vocab
 from tprune.text.vocab import BYTES, Tokenizer
 
@@ -97,7 +97,7 @@ def _read(folder: Path) -> dict[str, Any]:
     """The tokenizer's data, if it is of a kind that can be trimmed."""
     if not plain_tokenizer.is_plain(folder) or vocab.files(folder) != [FILE, "tokenizer_config.json"]:
         raise _refused(folder, "a tokenizer with files or code of its own")
-    data: dict[str, Any] = artifact.read_json(folder / FILE)
+    data: dict[str, Any] = read_json(folder / FILE)
     model, post_processor = data["model"], data["post_processor"] or {"type": "TemplateProcessing"}
     if model["type"] not in ("Unigram", "BPE"):
         raise _refused(folder, model["type"])
