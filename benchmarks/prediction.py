@@ -8,6 +8,7 @@ FOLDER keeps the bundles, and a killed run goes on.
 
 import random
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -125,6 +126,12 @@ def compare(
     }
 
 
+def named(folders: Sequence[Path]) -> dict[str, Path]:
+    """Folders by their names, or by their whole paths where two have the same name."""
+    names = Counter(folder.name for folder in folders)
+    return {folder.name if names[folder.name] == 1 else str(folder): folder for folder in folders}
+
+
 def _errors(ratios: Sequence[float]) -> dict[str, float]:
     away = 100 * np.abs(np.array(ratios) - 1)
     return {
@@ -148,7 +155,7 @@ def _main(source: Path, out: Path, folder: Path, *given: Path) -> None:
     made, table = artifact.read(source, tables.KIND), tables.read(source)
     said = made.manifest["config"]
     like = TPruneConfig(**{name: said["like"][name] for name in CONVENTIONS})
-    models = {path.name: TPruneConfig.from_dict(checkpoint.read_config(path)) for path in given}
+    models = {name: TPruneConfig.from_dict(checkpoint.read_config(path)) for name, path in named(given).items()}
     settings = Table(**{name: value for name, value in said.items() if name in Table.model_fields})
     if settings.device is not None:
         raise InputError("a table of a device", where=source, got=settings.device, wanted="one of this machine")

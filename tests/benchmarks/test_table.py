@@ -144,6 +144,11 @@ def test_a_projection_that_fits_into_the_cache_alone_costs_what_it_does_behind_l
     assert table.predict(table.read(made.path), trimmed) == pytest.approx(whole(trimmed), rel=1e-4)
 
 
+def test_models_of_one_name_are_told_apart() -> None:
+    a, b, other = Path("a/3x"), Path("b/3x"), Path("b/dense")
+    assert prediction.named((a, other, b)) == {"a/3x": a, "dense": other, "b/3x": b}
+
+
 def test_a_killed_filling_goes_on(tmp_path: Path) -> None:
     class Killed(Steady):
         def __call__(self, tasks: Sequence[Task], tell: Any) -> dict[str, list[float]]:
