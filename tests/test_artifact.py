@@ -12,6 +12,7 @@ import pytest
 from tests.artifacts import error_of, make, snapshot
 from tests.conftest import ROOT
 from tprune import __version__, artifact
+from tprune import stage as stages
 from tprune.json_file import read_json, write_json
 
 
@@ -142,6 +143,64 @@ def test_sigkill_at_any_moment_leaves_the_old_or_the_new(tmp_path: Path, where: 
         (partial / "payload").write_text("new")
     assert artifact.read(out, "model").manifest != before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+REPLACING = """
+import os, shutil, signal, sys
+from pathlib import Path
+from tprune import artifact
+
+out, last = Path(sys.argv[1]), int(sys.argv[2])
+steps = []
+
+def dying(step):
+    def counted(*arguments, **given):
+        steps.append(step)
+        if len(steps) == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(*arguments, **given)
+    return counted
+
+with artifact.create(out, "model", config={"a": 2}, force=True) as partial:
+    (partial / "scratch" / "checkpoint").write_text("1")
+    (partial / "payload").write_text("new")
+    Path.rename, shutil.rmtree = dying(Path.rename), dying(shutil.rmtree)
+"""
+STEPS = 5  # away with what waits in the old one's place, two renames, away with scratch and the old one
+
+
+@pytest.mark.parametrize("step", range(1, STEPS + 2))
+def test_a_kill_while_a_stale_artifact_is_replaced_costs_nothing_of_the_new_one(tmp_path: Path, step: int) -> None:
+    out = tmp_path / "out"
+    make(out, kind="model")
+    done = subprocess.run([sys.executable, "-c", REPLACING, str(out), str(step)], cwd=ROOT, check=False)
+    assert done.returncode == (-signal.SIGKILL if step <= STEPS else 0)
+    assert artifact.is_current(out, artifact.fingerprint("model", {"a": 2}, {}))
+    assert sorted(snapshot(tmp_path)) == ["out/manifest.json", "out/payload"]
+    assert (out / "payload").read_text() == "new"
+
+
+@pytest.mark.parametrize("wanted", [1, 2])
+def test_a_stage_takes_what_a_kill_left_without_a_name_only_if_that_is_what_it_would_make(
+    tmp_path: Path, wanted: int
+) -> None:
+    out, partial = tmp_path / "out", tmp_path / "out.partial"
+    make(out, config={"a": 0})
+    make(partial, config={"a": 2}, text="new")
+    made: list[Path] = []
+    stage = stages.stage("s", "corpus", out, {"a": wanted}, {}, made.append)
+    assert "exists already" in error_of(stage.make, False)
+    assert partial.exists()
+    assert stage.make(True).manifest["config"] == {"a": wanted}
+    assert len(made) == (wanted != 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_a_kill_left_without_a_name_does_not_replace_what_is_no_artifact(tmp_path: Path) -> None:
+    made = make(tmp_path / "out.partial")
+    (tmp_path / "out").write_text("mine")
+    assert "exists and is no artifact" in error_of(artifact.finish, tmp_path / "out", made.fingerprint)
+    assert (tmp_path / "out").read_text() == "mine"
 
 
 def test_a_backup_beside_the_artifact_is_not_touched(tmp_path: Path) -> None:

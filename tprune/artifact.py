@@ -3,7 +3,8 @@
 The payload is written to `<out>.partial`, hashed, and renamed, so that a kill at any moment
 leaves either the old artifact or the new one. A `.partial` made from the same inputs is
 continued, any other is discarded. No name can be exchanged for another in one step everywhere, so
-a kill between the renames is put right by whoever looks for the artifact next.
+a kill between the renames is put right by whoever looks for the artifact next, and a kill before
+them by whoever wants what was finished.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ from typing import Any
 from tprune import ranks, stopwatch
 from tprune.disk import disk_space
 from tprune.errors import ArtifactError
-from tprune.json_file import read_json, write_json
+from tprune.json_file import read_json, read_json_or_none, write_json
 from tprune.provenance import environment, made_by
 
 SCHEMA = 1
@@ -84,19 +85,18 @@ def create(
         MachineError: The disk is full.
     """
     parents = parents or {}
-    partial = out.with_name(out.name + ".partial")
+    partial = _partial(out)
     inputs = {"fingerprint": fingerprint(kind, config, parents)}
     if ranks.is_follower():
         with ranks.follow(
             partial / SCRATCH,
-            started=lambda: _read_json_or_none(partial / SCRATCH / INPUTS) == inputs,
-            finished=lambda: (_read_json_or_none(out / MANIFEST) or {}).get("fingerprint") == inputs["fingerprint"],
+            started=lambda: read_json_or_none(partial / SCRATCH / INPUTS) == inputs,
+            finished=lambda: (read_json_or_none(out / MANIFEST) or {}).get("fingerprint") == inputs["fingerprint"],
         ) as own:
             yield own
         return
-    _settle(out)
-    _refuse_to_overwrite(out, force)
-    if partial.exists() and _read_json_or_none(partial / SCRATCH / INPUTS) != inputs:
+    require_free(out, force)
+    if partial.exists() and read_json_or_none(partial / SCRATCH / INPUTS) != inputs:
         shutil.rmtree(partial)
     for leftover in partial.glob("*") if partial.exists() else ():
         if leftover.name != SCRATCH:
@@ -148,9 +148,42 @@ def read(path: Path, kind: str | None = None, *, verify: bool = True) -> Artifac
 
 
 def is_current(path: Path, expected_fingerprint: str) -> bool:
-    """Whether a finished, undamaged artifact made from these very inputs lies at `path`."""
-    _settle(path)
+    """Whether a finished, undamaged artifact made from these very inputs lies at `path`, see `finish` too."""
+    if not finish(path, expected_fingerprint):
+        _settle(path)
     return path.exists() and read(path).fingerprint == expected_fingerprint
+
+
+def finish(out: Path, wanted: str) -> bool:
+    """Give the complete artifact of this fingerprint its name, if a kill left it without; whether there was one.
+
+    Not where several processes make it, of which the others would wait for the first one's work.
+
+    Raises:
+        ArtifactError: Something that is no artifact has the name.
+    """
+    partial = _partial(out)
+    if ranks.are_several() or (read_json_or_none(partial / MANIFEST) or {}).get("fingerprint") != wanted:
+        return False
+    require_free(out, force=True)
+    if partial.exists():  # else the old one was out of its way already
+        _replace(partial, out)
+    return True
+
+
+def require_free(out: Path, force: bool) -> None:
+    """Refuse to replace what is no artifact, and without `force` what is one.
+
+    Raises:
+        ArtifactError: Something is in the way.
+    """
+    _settle(out)
+    if not out.exists():
+        return
+    if not (out.is_dir() and ((out / MANIFEST).exists() or not any(out.iterdir()))):
+        raise ArtifactError("exists and is no artifact", where=out, fix="choose another --out; nothing was touched")
+    if not force and (out / MANIFEST).exists():
+        raise ArtifactError("exists already", where=out, fix="choose another --out, or replace it with --force")
 
 
 def sha256(path: Path) -> str:
@@ -219,35 +252,35 @@ def _damage(path: Path, name: str, entry: object, verify: bool) -> str | None:
     return None
 
 
-def _refuse_to_overwrite(out: Path, force: bool) -> None:
-    if not out.exists():
-        return
-    if not (out.is_dir() and ((out / MANIFEST).exists() or not any(out.iterdir()))):
-        raise ArtifactError("exists and is no artifact", where=out, fix="choose another --out; nothing was touched")
-    if not force and (out / MANIFEST).exists():
-        raise ArtifactError("exists already", where=out, fix="choose another --out, or replace it with --force")
-
-
 def _replace(partial: Path, out: Path) -> None:
-    """Give a partial directory that has its manifest the artifact's name."""
-    shutil.rmtree(partial / SCRATCH, ignore_errors=True)
-    replaced = _replaced(out)
+    """Give a partial directory that has its manifest the artifact's name; what nobody needs goes last."""
     if out.exists():
-        shutil.rmtree(replaced, ignore_errors=True)
-        out.rename(replaced)
+        shutil.rmtree(_replaced(out), ignore_errors=True)
+        out.rename(_replaced(out))
     partial.rename(out)
-    shutil.rmtree(replaced, ignore_errors=True)
+    _sweep(out)
 
 
 def _settle(out: Path) -> None:
     """Finish a kill in the middle of `_replace`: with the new artifact, else with the old one."""
-    if out.exists():
+    if (out / MANIFEST).exists():
+        _sweep(out)
+    elif out.exists():
         return
-    partial = out.with_name(out.name + ".partial")
-    if (partial / MANIFEST).exists():
-        _replace(partial, out)
+    elif (_partial(out) / MANIFEST).exists():
+        _replace(_partial(out), out)
     elif _replaced(out).exists():
         _replaced(out).rename(out)
+
+
+def _sweep(out: Path) -> None:
+    """Remove what a finished artifact no longer needs: its scratch, and the one before it."""
+    shutil.rmtree(out / SCRATCH, ignore_errors=True)
+    shutil.rmtree(_replaced(out), ignore_errors=True)
+
+
+def _partial(out: Path) -> Path:
+    return out.with_name(out.name + ".partial")
 
 
 def _replaced(out: Path) -> Path:
@@ -260,13 +293,6 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink()
-
-
-def _read_json_or_none(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
 
 
 def _digest(value: object) -> str:

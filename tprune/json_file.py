@@ -31,3 +31,11 @@ def read_json(path: Path) -> Any:
         raise ArtifactError("no such file", where=path, fix="check the path") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ArtifactError("not valid JSON", where=path, got=str(error), fix="make the damaged file again") from None
+
+
+def read_json_or_none(path: Path) -> Any:
+    """Parse a JSON file; None where there is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None

@@ -15,6 +15,11 @@ def is_follower() -> bool:
     return int(os.environ.get("RANK", "0")) > 0
 
 
+def are_several() -> bool:
+    """Whether this run has other processes."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
 @contextmanager
 def follow(scratch: Path, started: Callable[[], bool], finished: Callable[[], bool]) -> Iterator[Path]:
     """Yield a directory of one's own whose `scratch` is the first process's; wait for that one's artifact.

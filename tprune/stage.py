@@ -34,11 +34,14 @@ def stage(
     make: Callable[[Path], None],
 ) -> Stage:
     """Describe a stage whose payload `make` writes into the directory it is given."""
+    inputs = artifact.fingerprint(kind, config, parents)
 
     def build(force: bool) -> Artifact:
+        if force and artifact.finish(out, inputs):
+            return artifact.read(out, kind)
         out.parent.mkdir(parents=True, exist_ok=True)
         with artifact.create(out, kind, config=config, parents=parents, force=force) as partial_out:
             make(partial_out)
         return artifact.read(out, kind)
 
-    return Stage(name, out, artifact.fingerprint(kind, config, parents), build)
+    return Stage(name, out, inputs, build)
