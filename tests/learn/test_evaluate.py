@@ -12,7 +12,14 @@ HYPOTHESES = ["Ein Mann läuft.", "Zwei Hunde spielen im Garten , wirklich .", "
 REFERENCES = ["Ein Mann läuft schnell.", "Zwei Hunde spielen im Garten, wirklich.", "Eine Frau (links) singt!"]
 
 
-@pytest.mark.parametrize(("language", "tokenizer"), [("de", "13a"), (None, "13a"), ("ja", "char"), ("ko", "char")])
+@pytest.mark.parametrize(
+    ("language", "tokenizer"),
+    [
+        *((code, "13a") for code in ("de", None, "deu_Latn", "de_DE", "__de__", "jav_Latn", "kok")),
+        *((code, "char") for code in ("ja", "ko", "jpn_Jpan", "ja_XX", "kor_Hang", "ko_KR", "__ja__")),
+        *((code, "zh") for code in ("zh", "zho_Hans", "zho_Hant", "zh_CN", "zh-TW", "cmn", "yue_Hant")),
+    ],
+)
 def test_scores_and_signatures_are_sacrebleus(language: str | None, tokenizer: str) -> None:
     found = score(HYPOTHESES, REFERENCES, language)
     bleu = sacrebleu.corpus_bleu(HYPOTHESES, [REFERENCES], tokenize=tokenizer)

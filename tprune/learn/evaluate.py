@@ -13,6 +13,7 @@ from tprune.model.decode import translate
 from tprune.model.search import Search
 from tprune.model.torch_engine import TorchEngine
 from tprune.model.transformer import TPruneForConditionalGeneration
+from tprune.text import languages
 from tprune.text.corpus import Corpus
 
 
@@ -49,8 +50,8 @@ def score(hypotheses: Sequence[str], references: Sequence[str], language: str | 
 
 
 def bleu_tokenizer(language: str | None) -> str:
-    """sacreBLEU's tokenizer for a language: characters where words are not spaced, else 13a."""
-    return {"ja": "char", "ko": "char", "zh": "zh"}.get(language or "", "13a")
+    """sacreBLEU's tokenizer for a language, by whatever code: characters where words are not spaced, else 13a."""
+    return {"ja": "char", "ko": "char", "zh": "zh"}.get(languages.base(language) or "", "13a")
 
 
 @torch.no_grad()

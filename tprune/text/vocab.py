@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tprune.errors import InputError
+from tprune.text import languages
 
 PAD, EOS, UNK = "<pad>", "</s>", "<unk>"
 BYTES = tuple(f"<0x{value:02X}>" for value in range(256))
@@ -54,7 +55,7 @@ class Tokenizer:
             )
         self.pad_id = int(backend.pad_token_id)
         self.eos_id = int(backend.eos_token_id)
-        self._hidden = {*backend.all_special_ids, *_codes(backend).values()}
+        self._hidden = {*backend.all_special_ids, *languages.codes(backend).values()}
         self.vocabulary_size = 1 + max(len(backend) - 1, *self._hidden)  # M2M100 does not count its languages
         self.forced_first_id = sample[0] if sample[0] in self._hidden else None
         if sample[-1] != self.eos_id:
@@ -116,12 +117,12 @@ class Tokenizer:
         try:
             backend = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
             if hasattr(backend, "src_lang"):
-                languages = {
-                    "src_lang": _language(backend, source or backend.src_lang, path),
-                    "tgt_lang": _language(backend, target or backend.tgt_lang, path),
+                chosen = {
+                    "src_lang": languages.code(backend, source or backend.src_lang, path),
+                    "tgt_lang": languages.code(backend, target or backend.tgt_lang, path),
                 }
                 backend = AutoTokenizer.from_pretrained(
-                    folder, trust_remote_code=False, local_files_only=True, **languages
+                    folder, trust_remote_code=False, local_files_only=True, **chosen
                 )
         except InputError:
             raise
@@ -256,45 +257,9 @@ def _bpe(text: Sequence[str], room: int) -> Any:
     return model
 
 
-def _language(backend: Any, language: str | None, where: Path) -> str:
-    """The tokenizer's own code for a language given as `de`, `de_DE` or `deu_Latn`."""
-    codes = _codes(backend)
-    meant = [code for code in codes if language and (code == language or code.startswith(f"{language}_"))]
-    if not meant and NLLB.get(str(language)) in codes:
-        meant = [NLLB[str(language)]]
-    if len(meant) != 1:
-        raise InputError(
-            "the tokenizer does not know the language",
-            where=where,
-            got=language,
-            wanted=", ".join(meant or sorted(codes)[:5]) + " …",
-            fix="set text.source and text.target to codes of this tokenizer",
-        )
-    return meant[0]
-
-
-def _codes(backend: Any) -> dict[str, int]:
-    """A multilingual tokenizer's languages and their tokens' ids; NLLB's keeps them among its special tokens."""
-    if not hasattr(backend, "src_lang"):
-        return {}
-    tokens = [token for token in backend.all_special_tokens if token[0].isalpha()]
-    named: dict[str, int] | None = getattr(backend, "lang_code_to_id", None)
-    return named or dict(zip(tokens, backend.convert_tokens_to_ids(tokens), strict=True))
-
-
 TRAINERS: dict[str, Callable[[Sequence[str], int], Any]] = {"unigram": _unigram, "bpe": _bpe}
 
 FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.json", "target_vocab.json", "vocab.txt", "merges.txt", "*.spm", "*.model"),
 )
-
-NLLB = dict(
-    entry.split()
-    for entry in (
-        *("ar arb_Arab", "cs ces_Latn", "de deu_Latn", "en eng_Latn", "es spa_Latn", "fr fra_Latn", "hi hin_Deva"),
-        *("it ita_Latn", "ja jpn_Jpan", "ko kor_Hang", "nl nld_Latn", "pl pol_Latn", "pt por_Latn", "ru rus_Cyrl"),
-        *("sv swe_Latn", "tr tur_Latn", "uk ukr_Cyrl", "zh zho_Hans"),
-    )
-)
-"""NLLB's codes for the two-letter codes that file names carry."""
