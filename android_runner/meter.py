@@ -19,8 +19,9 @@ from tprune.android_runner import execution, journal, package, run_file
 from tprune.android_runner.device import Gate
 from tprune.android_runner.journal import Journal
 from tprune.android_runner.links import DeviceLostError
+from tprune.android_runner.measurement import refuse_unequal
 from tprune.android_runner.run_file import Job
-from tprune.android_runner.session import Session, refuse_unequal
+from tprune.android_runner.session import Session
 from tprune.artifact import Artifact
 from tprune.benchmarks import filling
 from tprune.benchmarks.filling import Tell

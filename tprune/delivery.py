@@ -146,7 +146,8 @@ def bench_devices(
         from concurrent.futures import ThreadPoolExecutor
 
         from tprune.android_runner.links import open_links
-        from tprune.android_runner.session import Session, measure
+        from tprune.android_runner.measurement import measure
+        from tprune.android_runner.session import Session
         from tprune.android_runner.transport import Device
         from tprune.benchmarks import quality, record
         from tprune.progress import tell

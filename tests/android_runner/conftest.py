@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.android_runner import contestants
+from tests.android_runner.contestants import Given
 from tests.export.conftest import SETTINGS, models  # noqa: F401  a fixture
 from tests.export.test_shortlist import made, random_shortlist
 from tprune.android_runner import build
@@ -59,6 +61,12 @@ def runners() -> Callable[[str], Runner]:
             pytest.skip(f"skipped, needs {error}")
 
     return get
+
+
+@pytest.fixture(scope="session")
+def given(tmp_path_factory: pytest.TempPathFactory) -> Given:
+    """A corpus, and bundles of two random models for it."""
+    return contestants.make(tmp_path_factory.mktemp("given"))
 
 
 @pytest.fixture(scope="session")

@@ -2,96 +2,36 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from tests.android_runner import test_journal
+from tests.android_runner.contestants import BENCH, QUICK, Given, open_session, rows_of
 from tests.android_runner.phones import Desk, desk, starts_of
 from tests.artifacts import error_of
 from tests.command import tprune
-from tprune import artifact, delivery, stages
-from tprune.android_runner import cold_starts, execution, journal, links, session
+from tprune import delivery
+from tprune.android_runner import cold_starts, execution, journal, links, measurement
 from tprune.android_runner import device as devices
 from tprune.android_runner.build import Runner
-from tprune.android_runner.links import Local
-from tprune.android_runner.session import Session, measure
+from tprune.android_runner.measurement import measure
 from tprune.android_runner.transport import Device
-from tprune.artifact import Artifact
 from tprune.benchmarks import quality, record
 from tprune.benchmarks.result_table import rows_to_markdown
-from tprune.config import Text
-from tprune.delivery_config import Bench, DeviceBench, Export
-from tprune.export.bundle import export
 from tprune.export.runtime import open_bundle
 from tprune.model import checkpoint
 from tprune.model.search import Search
-from tprune.model.shape import dense_config
-from tprune.model.transformer import TPruneForConditionalGeneration
-from tprune.text.corpus import Corpus, open_corpus
-
-QUICK = DeviceBench(sentences=5, warmup=2, runs=10, seconds=0.0, cold_starts=3, patience_seconds=20)
-BENCH = Bench(bootstrap=20)
-SIZES = {"dense": 32, "small": 8}
-
-
-@dataclass(frozen=True)
-class Given:
-    """A corpus and the bundles of two random models for it."""
-
-    text: Artifact
-    corpus: Corpus
-    bundles: Mapping[str, Artifact]
-
-    @property
-    def entries(self) -> dict[session.Key, Artifact]:
-        return {("onnxruntime", "fp32", name): made for name, made in self.bundles.items()}
-
-
-@pytest.fixture(scope="module")
-def given(tmp_path_factory: pytest.TempPathFactory) -> Given:
-    root = tmp_path_factory.mktemp("given")
-    text = stages.corpus(root / "corpus", Text(kind="synthetic", sentences=400, vocabulary=400, max_tokens=48)).make(
-        False
-    )
-    corpus, bundles = open_corpus(text), {}
-    tokens = corpus.tokenizer
-    for name, ffn in SIZES.items():
-        torch.manual_seed(ffn)
-        model = TPruneForConditionalGeneration(
-            dense_config(
-                vocab_size=tokens.vocabulary_size, pad_token_id=tokens.pad_id, eos_token_id=tokens.eos_id,
-                decoder_start_token_id=tokens.decoder_start_id, d_model=16, heads=2, ffn=ffn, encoder_layers=1,
-                decoder_layers=1, max_positions=48,
-            )
-        ).eval()  # fmt: skip
-        with artifact.create(root / name, "model", config={}) as partial:
-            checkpoint.save(model, partial)
-            tokens.save(partial)
-        limits = Export(max_source=48, max_target=48, parity_sentences=2)
-        bundles[name] = export(root / name, root / f"{name}-bundle", "onnxruntime", limits)
-    return Given(text, corpus, bundles)
 
 
 @pytest.fixture(scope="module")
 def phones(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     with desk(tmp_path_factory.mktemp("home")) as made:
         yield made
-
-
-def open_session(folder: Path, device: Device | None = None, settings: DeviceBench = QUICK) -> Session:
-    done = folder / "done"
-    done.mkdir(exist_ok=True)
-    return Session(device or Device(Local(str(folder / "device"))), settings, done, lambda _: None)
-
-
-def rows_of(given: Given, opened: Session) -> list[record.Row]:
-    return list(measure("test", "synthetic", opened, given.entries, given.corpus, "de", BENCH))
 
 
 def test_a_session_on_this_machine(runners: Callable[[str], Runner], given: Given, tmp_path: Path) -> None:
@@ -220,9 +160,9 @@ def test_runs_that_differ_are_not_compared() -> None:
         start = test_journal.START | changes
         return journal.parse(test_journal.written(start, test_journal.LOAD, test_journal.sentence(0, 110, 100)))
 
-    session.refuse_unequal({"dense": [said(), said()], "small": [said()]}, "adb:one")
+    measurement.refuse_unequal({"dense": [said(), said()], "small": [said()]}, "adb:one")
     for changes in ({"cpus": [4, 5]}, {"threads": 2}, {"mode": "steps"}):
-        error = error_of(session.refuse_unequal, {"dense": [said()], "small": [said(), said(**changes)]}, "adb:one")
+        error = error_of(measurement.refuse_unequal, {"dense": [said()], "small": [said(), said(**changes)]}, "adb:one")
         assert error.startswith(
             "adb:one: these runs cannot be compared · dense, small: onnxruntime 1.31.1 whole, threa"
         )
