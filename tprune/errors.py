@@ -5,11 +5,13 @@ TpruneError
 ├── ArtifactError   a directory that is missing, corrupt, foreign or in the way
 ├── ModelError      a checkpoint or architecture that cannot be used
 ├── PlanError       a plan that does not fit, or a budget that cannot be met
+│   └── BudgetError     the least that a model can be cut to is more than a share of it
 ├── ExportError     an engine refused the graph, or its output differs
 └── MachineError    disk, memory, a missing engine or device
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 
 class TpruneError(Exception):
@@ -62,6 +64,20 @@ class ModelError(TpruneError):
 
 class PlanError(TpruneError):
     """A plan does not fit the model, or no plan meets the budget."""
+
+
+class BudgetError(PlanError):
+    """No plan meets a budget of parameters or FLOPs.
+
+    Args:
+        what: The problem as a short clause without a final period.
+        least: Parameters or FLOPs of the smallest model.
+        **said: See TpruneError.
+    """
+
+    def __init__(self, what: str, *, least: int, **said: Any) -> None:
+        super().__init__(what, **said)
+        self.least = least
 
 
 class ExportError(TpruneError):

@@ -10,6 +10,7 @@ from tprune import settings
 if TYPE_CHECKING:
     from tprune.artifact import Artifact
     from tprune.config import Config
+    from tprune.stage import Stage
 
 Out = Annotated[Path, typer.Option("--out", help="Directory to write.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
@@ -51,6 +52,14 @@ def maybe_table(path: Path | None) -> "Artifact | None":
     from tprune.benchmarks.table import open_table
 
     return None if path is None else open_table(path)
+
+
+def kept(stage: "Stage") -> "Artifact":
+    """A stage's artifact beside the one that a verb is asked for: made only if it is not there or stale."""
+    from tprune.pipeline import settle
+    from tprune.progress import tell
+
+    return settle(stage, tell)
 
 
 def logs_of(out: Path) -> Path:

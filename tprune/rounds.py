@@ -5,7 +5,7 @@ at hand, and every plan is one for the model it is cut from. With SHS the traini
 lines part again; otherwise it is recovery.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
@@ -13,7 +13,19 @@ from pathlib import Path
 from tprune import recovery, stages, trim
 from tprune.artifact import Artifact
 from tprune.config import Config, Recovery, Target
+from tprune.errors import BudgetError, PlanError
 from tprune.stage import Stage
+
+SETTINGS = {
+    "got": "keep = {keep} of the dense model's {budget}",
+    "fix": "raise keep, lower grid, or drop layers (drop_encoder_layers, drop_decoder_layers)",
+}
+"""How a recipe says a budget, and what to do about one that cannot be met."""
+FLAGS = {
+    "got": "--{budget} {keep}, a share of the dense model's",
+    "fix": "raise --{budget}, lower --grid, or drop layers (--drop-encoder-layers, --drop-decoder-layers)",
+}
+"""How a command line does."""
 
 
 @dataclass(frozen=True)
@@ -105,30 +117,33 @@ def cut(
         seed: Of scores that draw something, and of the choice of calibration sentences.
         template: A plan for the dense model whose shape is wanted in the end, in place of the target's budget.
         match: Of the template only the time that the table predicts is wanted.
+
+    Raises:
+        PlanError: No plan meets the target's budget.
     """
     model, plans = given.source(target), list[Artifact]()
     for number in range(1, target.rounds + 1):
         last = number == target.rounds
         folder = out / "rounds" / target.name / str(number)
         part = target if template else share_of(target, number, given.dense.path, model.path)
-        plans.append(
-            settle(
-                stages.plan(
-                    out / "plans" / target.name if last else folder / "plan",
-                    model,
-                    given.analysis,
-                    given.text,
-                    part,
-                    seed,
-                    table=given.table,
-                    dense=given.dense if given.table else None,
-                    earlier=tuple(plans),
-                    template=template,
-                    rounds_left=target.rounds + 1 - number,
-                    match=match,
-                )
-            )
+        stage = stages.plan(
+            out / "plans" / target.name if last else folder / "plan",
+            model,
+            given.analysis,
+            given.text,
+            part,
+            seed,
+            table=given.table,
+            dense=given.dense if given.table else None,
+            earlier=tuple(plans),
+            template=template,
+            rounds_left=target.rounds + 1 - number,
+            match=match,
         )
+        try:
+            plans.append(settle(stage))
+        except BudgetError as error:
+            raise too_small(error, target, given.dense.path, number) from None
         smaller = out / "pruned" / target.name if last else folder / "pruned"
         model = settle(stages.prune(smaller, model, plans[-1], given.text if target.compensate else None, seed))
         if not last:
@@ -170,6 +185,34 @@ def share_of(target: Target, number: int, dense: Path, model: Path) -> Target:
             "drop_encoder_layers": gone(target.drop_encoder_layers),
             "drop_decoder_layers": gone(target.drop_decoder_layers),
         }
+    )
+
+
+def too_small(
+    error: BudgetError, target: Target, dense: Path, number: int = 1, words: Mapping[str, str] = SETTINGS
+) -> PlanError:
+    """A budget that cannot be met, said as it was given: in shares of the dense model.
+
+    Args:
+        error: Says it of the model at hand.
+        target: The whole target.
+        dense: Directory of the dense model.
+        number: The round, from 1.
+        words: What `SETTINGS` says, where it was not settings that gave the budget.
+    """
+    from tprune.model import checkpoint
+    from tprune.model.shape import TPruneConfig
+    from tprune.sparsity import cost
+
+    share = error.least / cost.total(TPruneConfig.from_dict(checkpoint.read_config(dense)), target.budget)
+    if target.drop_encoder_layers or target.drop_decoder_layers:  # later rounds can do with less
+        share **= target.rounds / number
+    return PlanError(
+        error.what,
+        where=f"target {target.name}" + (f", round {number}" if target.rounds > 1 else ""),
+        got=words["got"].format(keep=f"{target.keep:g}", budget=target.budget),
+        wanted=f"at least {ceil(share * 1000) / 1000:.3f}",
+        fix=words["fix"].format(budget=target.budget),
     )
 
 

@@ -7,9 +7,9 @@ import typer
 
 from tprune import settings
 from tprune.config import Criterion, Target
-from tprune.errors import InputError
+from tprune.errors import BudgetError, InputError
 from tprune.json_file import read_json
-from tprune.options import Folder, Force, Out, Overrides, Recipe, done, logs_of, maybe, maybe_table, settings_of
+from tprune.options import Folder, Force, Out, Overrides, Recipe, done, kept, logs_of, maybe, maybe_table, settings_of
 
 
 def corpus(
@@ -105,10 +105,12 @@ def prune(
     """Cut units out of a model, by a budget or by a plan.
 
     Writes OUT and OUT.plan; with --hidden or --vocabulary also OUT.trimmed, of whose model the plan is: after the
-    latter, recover with the teacher OUT.trimmed/dense on OUT.trimmed/corpus, which have the new token ids.
+    latter, recover with the teacher OUT.trimmed/dense on OUT.trimmed/corpus, which have the new token ids. What lies
+    in OUT.plan and OUT.trimmed is kept if it is current, else made again.
     """
     from tprune import artifact, rounds, stages, trim
 
+    artifact.require_free(out, force)
     base = source = artifact.read(model, "model")
     text = maybe(corpus, "corpus")
     if compensate and text is None:
@@ -140,19 +142,22 @@ def prune(
             if text is None:
                 raise InputError("no corpus", where="--hidden, --vocabulary", fix="give a corpus with --corpus")
             as_is = trim.Trimmed(source, source, text, text)
-            made = trim.prepare(target, as_is, out.with_name(out.name + ".trimmed"), lambda stage: stage.make(force))
-            target = rounds.share_of(target, 1, source.path, made.base.path)
+            made = trim.prepare(target, as_is, out.with_name(out.name + ".trimmed"), kept)
             base, text = made.base, made.text
-        chosen = stages.plan(
+        planned = stages.plan(
             out.with_name(out.name + ".plan"),
             base,
             maybe(analysis, "analysis"),
             text,
-            target,
+            rounds.share_of(target, 1, source.path, base.path),
             seed,
             table=maybe_table(device_table),
             dense=source if device_table else None,
-        ).make(force)
+        )
+        try:
+            chosen = kept(planned)
+        except BudgetError as error:
+            raise rounds.too_small(error, target, source.path, words=rounds.FLAGS) from None
     done(stages.prune(out, base, chosen, text if fits else None, seed).make(force).path)
 
 

@@ -168,7 +168,7 @@ def test_a_decoder_that_reads_nothing_keeps_something() -> None:
     smallest = target(budget="milliseconds", amount=0.5 * latency.total(shapes, Linear()))
     chosen = planner.make(shapes, smallest, random_scores(shapes), costs=Linear())
     assert all(len(layers) >= 1 for layers in plan.pruned_shapes(shapes, chosen).values())
-    with pytest.raises(PlanError, match="the budget cannot be met"):
+    with pytest.raises(PlanError, match=r"the budget cannot be met .* allow more time, lower the grid, or cut the voc"):
         planner.make(shapes, target(budget="milliseconds", amount=0.1), random_scores(shapes), costs=Linear())
 
 

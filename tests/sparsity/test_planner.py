@@ -239,5 +239,5 @@ def test_dropping_all_layers_is_refused() -> None:
     with pytest.raises(PlanError) as caught:
         planner.make(SHAPES, target(drop_decoder_layers=2), random_scores(SHAPES))
     assert str(caught.value) == (
-        "target t: no decoder layer would be left · got drop 2 · wanted at most 1 of 2 · lower drop_decoder_layers"
+        "target t: no decoder layer would be left · got drop 2 · wanted at most 1 of 2 · drop fewer decoder layers"
     )

@@ -262,5 +262,6 @@ def _impossible(target: Target, stacks: Sequence[Stack], rest: float, budget: fl
         where=f"target {target.name}",
         got=f"{budget:.3f} ms of the model's {dense_ms:.3f}",
         wanted=f"more than {least:.3f} ms, {dense_ms / least:.2f} times as fast",
-        fix="lower the speedup or the grid, or cut the vocabulary",
+        fix=f"{'lower the speedup or' if target.budget == 'speedup' else 'allow more time, lower'} the grid, "
+        "or cut the vocabulary",
     )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tprune.config import Target
-from tprune.errors import InputError, PlanError
+from tprune.errors import BudgetError, InputError, PlanError
 from tprune.model.shape import TPruneConfig
 from tprune.sparsity import cost, gap, latency, lines, plan
 from tprune.sparsity.latency import Costs, Importance
@@ -76,7 +76,8 @@ def make(
         whole: What a speedup is over: the model before anything was cut; None: this model (latency).
 
     Raises:
-        PlanError: The budget is below what the smallest model costs, or no layer would be left.
+        BudgetError: The budget is below what the smallest model costs.
+        PlanError: No layer would be left, or no model is as quick as wanted (latency).
         InputError: The planner latency without costs.
     """
     keep = _layers_to_keep(config, target, importance.layers if importance else {})
@@ -193,7 +194,7 @@ def _layers_to_keep(
                 where=f"target {target.name}",
                 got=f"drop {drop}",
                 wanted=f"at most {depth - 1} of {depth}",
-                fix=f"lower drop_{stack}_layers",
+                fix=f"drop fewer {stack} layers",
             )
         if drop:
             # without a measurement: outer layers matter most, so the middle ones go first
@@ -218,15 +219,20 @@ def _finish(config: TPruneConfig, target: Target, skeleton: Plan, ladders: Seque
 
 
 def _share(config: TPruneConfig, target: Target, skeleton: Plan, ladders: Sequence[Ladder]) -> float:
+    return _cost(config, target, skeleton, ladders) / cost.total(config, target.budget)
+
+
+def _cost(config: TPruneConfig, target: Target, skeleton: Plan, ladders: Sequence[Ladder]) -> int:
     shapes = plan.pruned_shapes(config, _finish(config, target, skeleton, ladders))
-    return cost.total(config, target.budget, shapes) / cost.total(config, target.budget)
+    return cost.total(config, target.budget, shapes)
 
 
 def _require_budget(config: TPruneConfig, target: Target, skeleton: Plan, ladders: Sequence[Ladder]) -> None:
     share = _share(config, target, skeleton, ladders)
     if share > target.keep:
-        raise PlanError(
+        raise BudgetError(
             "the budget cannot be met",
+            least=_cost(config, target, skeleton, ladders),
             where=f"target {target.name}",
             got=f"keep = {target.keep} of the {target.budget}",
             wanted=f"at least {math.ceil(share * 1000) / 1000:.3f}",
