@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.artifacts import error_of
-from tests.text.folders import TEST, TRAIN, VALID, text
+from tests.text.folders import TEST, TRAIN, VALID, text, write
 from tprune import artifact
 from tprune.text import trimmed_corpus, trimming
 from tprune.text.corpus import Corpus, open_corpus, prepare
@@ -101,6 +101,22 @@ def test_a_plan_for_other_text_is_refused(corpus: Corpus, tmp_path: Path) -> Non
         f"{corpus.path}: the training text holds target tokens that the plan does not keep · got {tokens} tokens · "
         "wanted none · make the plan with this corpus"
     )
+
+
+@pytest.mark.parametrize("minimum", [1, 3, 40])
+def test_occurrences_are_those_in_the_text_though_it_is_learned_from_again(corpus: Corpus, minimum: int) -> None:
+    assert trimmed_corpus.choose([corpus, corpus], minimum) == kept_by_hand(corpus, minimum)
+
+
+def test_tokens_that_only_the_lessons_hold_stay_at_one(corpus: Corpus, tmp_path: Path) -> None:
+    config = text(tmp_path / "text")
+    write(tmp_path / "text", "train", [("The dog sees.", "Der Hund sieht."), ("The dog.", "Der Hund.")])
+    corpus.tokenizer.save(tmp_path / "words")
+    little = open_corpus(prepare(config, tmp_path / "little", tokenizer=tmp_path / "words"))
+    own = set(trimmed_corpus.choose([corpus], 1).read) - set(trimmed_corpus.choose([little], 1).read)
+    assert own
+    assert set(trimmed_corpus.choose([little, corpus], 1).read) >= own
+    assert trimmed_corpus.choose([little, corpus], 2).read == trimmed_corpus.choose([little], 2).read
 
 
 def test_what_is_said_in_any_of_several_corpora_is_kept(corpus: Corpus, tmp_path: Path) -> None:

@@ -37,17 +37,20 @@ class Kept:
 def choose(corpora: Sequence[Corpus], minimum: int) -> Kept:
     """Tokens worth keeping for the training text of corpora with one tokenizer.
 
-    A token can be said when a target of the training text holds it, segmented by the tokenizer that is left.
+    A token can be said when a target of any of them holds it, segmented by the tokenizer that is left.
 
     Args:
-        corpora: Of a tokenizer that can be trimmed; a distilled corpus says what the original does not.
-        minimum: Occurrences in all sides together that keep a token; 1 changes no training sentence.
+        corpora: Of a tokenizer that can be trimmed: the text, then what else is learned from, as a distilled corpus
+            that says what the text does not, and may hold the text again.
+        minimum: Occurrences on both sides of the text together that keep a token; 1 changes no training sentence of
+            any corpus.
 
     Raises:
         InputError: The tokenizer cannot be trimmed.
     """
     words, texts = corpora[0].tokenizer, [corpus.split(corpus.train) for corpus in corpora]
-    counts = sum(np.bincount(pairs.ids, minlength=words.vocabulary_size) for pairs in texts)
+    counted = texts if minimum == 1 else texts[:1]
+    counts = sum(np.bincount(pairs.ids, minlength=words.vocabulary_size) for pairs in counted)
     order = trimming.closure(words, np.flatnonzero(counts >= minimum).tolist())
     smaller, said = trimming.trimmed(words, order), set(words.special_ids)
     for pairs in texts:
