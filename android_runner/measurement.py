@@ -23,6 +23,7 @@ from tprune.errors import InputError, MachineError
 from tprune.export import description
 from tprune.model.search import Search
 from tprune.provenance import made_by
+from tprune.text import plain_tokenizer
 from tprune.text.corpus import Corpus
 
 Key = tuple[str, str, str]
@@ -100,15 +101,15 @@ def _tests(
     """The whole test set once, which also tells the most memory that a model takes."""
     found = {}
     for model, entry in models.items():
-        search = Search(**description.read(entry.path).search)
-        given = quality.sources(corpus)
+        search, words = Search(**description.read(entry.path).search), plain_tokenizer.load(entry.path)
+        given = quality.sources(corpus, words)
         full = [index for index, ids in enumerate(given) if not set(ids) <= {search.eos, search.pad}]
         sentences = [given[index] for index in full]
         done = session.run(entry, f"{engine}-{precision}-{model}-test", sentences, runs=len(sentences))
         translations: list[list[int]] = [[] for _ in given]
         for index, one in zip(full, done.journal.timed, strict=True):
             translations[index] = one.tokens
-        found[model] = done, quality.scored(translations, corpus, language)
+        found[model] = done, quality.scored(translations, corpus, language, words)
     return found
 
 
@@ -119,13 +120,19 @@ def _timed(
     settings, names = session.settings, list(models)
     if session.facts.emulated:
         return {model: {"valid": {"ok": False, "reasons": ["emulated: not timed"]}} for model in names}
-    sentences, passes = quality.spread(corpus, settings.sentences), {model: list[Pass]() for model in names}
-    job = {"runs": max(settings.runs, len(sentences)), "warmup": settings.warmup, "seconds": settings.seconds}
+    passes = {model: list[Pass]() for model in names}
+    # the same sentences for all, each model's in its own ids
+    sentences = {
+        model: quality.spread(corpus, settings.sentences, plain_tokenizer.load(entry.path))
+        for model, entry in models.items()
+    }
+    runs = max(settings.runs, len(sentences[DENSE]))
+    job = {"runs": runs, "warmup": settings.warmup, "seconds": settings.seconds}
     for turn in range(settings.cold_starts):
         shift = turn % len(names)
         for model in names[shift:] + names[:shift]:
             name = f"{engine}-{precision}-{model}-{turn}"
-            passes[model].append(session.run(models[model], name, sentences, **job))
+            passes[model].append(session.run(models[model], name, sentences[model], **job))
     refuse_unequal({model: [one.journal for one in done] for model, done in passes.items()}, session.device.name)
     times = _paired({model: [one.journal for one in done] for model, done in passes.items()})
     found = {}
@@ -135,12 +142,12 @@ def _timed(
         gates = [one.gate.reason for one in done if one.gate.reason and session.facts.kind == "phone"]
         reasons = [*fields["valid"]["reasons"], *dict.fromkeys(gates)]
         fields["valid"] = {"ok": not reasons, "reasons": reasons}
-        runs = [one.journal for one in done]
-        found[model] = fields | cold_starts.fields(runs) | energy.fields(runs)
+        journals = [one.journal for one in done]
+        found[model] = fields | cold_starts.fields(journals) | energy.fields(journals)
         found[model]["gates"] = [asdict(one.gate) for one in done]
         if settings.sustained_minutes:
             name = f"{engine}-{precision}-{model}-sustained"
-            long = session.run(models[model], name, sentences, runs=1, seconds=60 * settings.sustained_minutes)
+            long = session.run(models[model], name, sentences[model], runs=1, seconds=60 * settings.sustained_minutes)
             found[model]["sustained_ms"] = cold_starts.minutes(long.journal)
     return found
 

@@ -182,6 +182,7 @@ def pack(out: Path, bundle: Artifact, text: Artifact, abi: str, settings: Device
     from tprune.android_runner.run_file import Job
     from tprune.benchmarks import quality
     from tprune.export import description
+    from tprune.text import plain_tokenizer
     from tprune.text.corpus import open_corpus
 
     said = description.read(bundle.path)
@@ -192,7 +193,7 @@ def pack(out: Path, bundle: Artifact, text: Artifact, abi: str, settings: Device
         warmup=settings.warmup,
         seconds=settings.seconds,
     )
-    sentences = quality.spread(open_corpus(text), settings.sentences)
+    sentences = quality.spread(open_corpus(text), settings.sentences, plain_tokenizer.load(bundle.path))
     return package.pack(out, build.build(said.engine, abi), bundle, job, sentences, force)
 
 

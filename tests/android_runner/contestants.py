@@ -25,7 +25,7 @@ from tprune.text.vocab import Tokenizer
 QUICK = DeviceBench(sentences=5, warmup=2, runs=10, seconds=0.0, cold_starts=3, patience_seconds=20)
 BENCH = Bench(bootstrap=20)
 SIZES = {"dense": 32, "small": 8}
-LONGEST = 48
+LONGEST = 64
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Given:
 
 
 def make(root: Path) -> Given:
-    settings = Text(kind="synthetic", sentences=400, vocabulary=400, max_tokens=LONGEST)
+    settings = Text(kind="synthetic", sentences=400, vocabulary=400, max_tokens=48)
     text = stages.corpus(root / "corpus", settings).make(False)
     corpus = open_corpus(text)
     bundles = {name: bundle_of(root / name, corpus.tokenizer, ffn) for name, ffn in SIZES.items()}
