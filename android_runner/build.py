@@ -9,7 +9,8 @@ import os
 import shutil
 import subprocess
 import sysconfig
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,6 +30,7 @@ HEADER_PLACES = (
 LIBRARY_VARIABLE = "TPRUNE_ONNXRUNTIME_AARCH64"
 SONAME = "libonnxruntime.so.1"
 SECONDS = 600  # for a build
+ONE_AT_A_TIME = threading.Lock()  # devices side by side want the same runner
 RUNNERS: Mapping[str, str] = {"onnxruntime": "ort_runner", "executorch": "et_runner"}
 
 
@@ -110,7 +112,7 @@ def compile_sources(
     """Compile one program of `native/CMakeLists.txt` into a folder that is whole or absent.
 
     Args:
-        out: The folder.
+        out: The folder; when another thread has made it meanwhile, nothing is done.
         name: The program.
         options: CMake's variables.
         finish: Adds what has to lie beside the program.
@@ -118,16 +120,23 @@ def compile_sources(
     Raises:
         MachineError: A tool is missing, or the compiler fails.
     """
-    cmake = _tool("cmake")
+    _tool("cmake")
     generator = ["-G", "Ninja"] if shutil.which("ninja") else []
     if not generator:
         _tool("make")
     out.parent.mkdir(parents=True, exist_ok=True)
+    defined = [f"-D{key}={value}" for key, value in options.items()]
+    with ONE_AT_A_TIME:
+        if not out.exists():
+            _compile(out, name, [*generator, *defined], finish)
+
+
+def _compile(out: Path, name: str, options: Sequence[str], finish: Callable[[Path], None]) -> None:
     partial = out.with_name(f"{out.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        defined = [f"-D{key}={value}" for key, value in options.items()]
-        _run([cmake, "-S", str(SOURCES), "-B", str(partial / "build"), *generator, *defined], name)
+        cmake = _tool("cmake")
+        _run([cmake, "-S", str(SOURCES), "-B", str(partial / "build"), *options], name)
         _run([cmake, "--build", str(partial / "build"), "--target", name], name)
         (partial / "build" / name).rename(partial / name)
         finish(partial)

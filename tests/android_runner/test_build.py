@@ -1,7 +1,9 @@
 """Building runners: what is missing is said in one line, and nothing is built twice."""
 
 import shutil
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -47,3 +49,24 @@ def test_what_the_compiler_says_is_told_and_nothing_half_built_stays(arithmetic:
     assert "test_runner cannot be built" in error
     assert "this engine is not finished" in error
     assert list(tmp_path.iterdir()) == [wrong]
+
+
+def test_two_devices_that_want_one_runner_have_it_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+
+    def run(command: list[str], name: str) -> None:
+        ran.append(command[1])
+        time.sleep(0.2)
+        if command[1] == "-S":
+            Path(command[4]).mkdir(parents=True)
+        else:
+            (Path(command[2]) / name).write_text("built")
+
+    monkeypatch.setattr(build, "_run", run)
+    monkeypatch.setattr(build, "_tool", str)
+    out = tmp_path / "made"
+    with ThreadPoolExecutor(2) as side_by_side:
+        asked = [side_by_side.submit(build.compile_sources, out, "runner", {}) for _ in range(2)]
+    assert [one.result() for one in asked] == [None, None]
+    assert ran == ["-S", "--build"]
+    assert [path.name for path in tmp_path.rglob("*")] == ["made", "runner"]
