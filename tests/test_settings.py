@@ -9,7 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from tprune import settings
-from tprune.config import Config, Learn, Target
+from tprune.benchmarks import record
+from tprune.config import RESERVED, Config, Learn, Target
 from tprune.errors import InputError
 from tprune.section import resolved
 from tprune.settings import RECIPES, load
@@ -226,3 +227,14 @@ def test_recovery_settings_that_exclude_each_other(overrides: list[str], problem
     with pytest.raises(InputError) as caught:
         settings.defaults(overrides)
     assert problem in str(caught.value)
+
+
+def test_targets_have_names_of_their_own(tmp_path: Path) -> None:
+    names = ["dense", "Small", "small", "dense-distilled", "fine", "SMALL", "b", "b", "c.partial"]
+    error = refusal(recipe(tmp_path, "\n".join(f'[[targets]]\nname = "{name}"' for name in names)))
+    assert error.problems == (
+        "targets: 3 are called small, 2 are called b, dense is the name of a model that is not pruned, dense-distilled "
+        "is the name of a model that is not pruned, c.partial ends as an unfinished directory does; give each a name "
+        "of its own",
+    )
+    assert RESERVED == (record.DENSE, record.DISTILLED)

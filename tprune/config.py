@@ -14,6 +14,8 @@ Criterion = Literal[
     "shs", "group_lasso", "magnitude", "synflow", "random", "taylor", "fisher", "activation", "apoz", "obs"
 ]
 """What units are scored by, see `sparsity/scores.py`."""
+RESERVED = ("dense", "dense-distilled")
+"""Names of the models beside those of the targets, see `benchmarks/record.py`."""
 
 
 class Text(Section):
@@ -239,6 +241,17 @@ class Config(Section):
             raise ValueError(
                 f"recover.rewind: {self.recover.steps} steps are more than the dense training's {self.learn.steps}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _targets_have_names_of_their_own(self) -> Self:
+        # a target's name is a directory's, and on some systems these are the same in capitals
+        names = [target.name.casefold() for target in self.targets]
+        found = [f"{names.count(name)} are called {name}" for name in dict.fromkeys(names) if names.count(name) > 1]
+        found += [f"{name} is the name of a model that is not pruned" for name in RESERVED if name in names]
+        found += [f"{name} ends as an unfinished directory does" for name in names if name.endswith(".partial")]
+        if found:
+            raise ValueError(f"targets: {', '.join(found)}; give each a name of its own")
         return self
 
     @property
