@@ -191,6 +191,21 @@ def test_pickles_are_never_loaded(tmp_path: Path, opus_mt: Path) -> None:
         convert(opus_mt, tmp_path / "out")
 
 
+def test_a_hub_model_of_pickles_is_refused_with_the_same_advice(
+    tmp_path: Path, opus_mt: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pickles themselves are not downloaded."""
+    (opus_mt / "model.safetensors").unlink()
+    monkeypatch.setattr(origin, "snapshot_download", lambda *_, **__: str(opus_mt))
+    with pytest.raises(ModelError) as raised:
+        convert("opus/mt", tmp_path / "out")
+    said = str(raised.value)
+    assert said.startswith(f"{opus_mt}: no model.safetensors, and pickled weights are never loaded · convert it on a")
+    assert said.endswith(
+        "on the Hugging Face hub a pull request of SFconvertbot often holds them: give NAME@refs/pr/NUMBER"
+    )
+
+
 def test_truncated_weights_are_named(tmp_path: Path, opus_mt: Path) -> None:
     weights = opus_mt / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])

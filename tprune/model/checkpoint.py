@@ -84,8 +84,12 @@ def read_config(path: Path) -> dict[str, Any]:
     return settings
 
 
-def weight_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+def weight_shapes(path: Path, *, from_hub: bool = False) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor in the directory's safetensors, without reading them.
+
+    Args:
+        path: The directory.
+        from_hub: It is what was downloaded of a model on the hub, from where pickles never come.
 
     Raises:
         ModelError: There are none, or one is truncated or damaged.
@@ -93,14 +97,15 @@ def weight_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     shards = sorted(path.glob("model*.safetensors"))
     if not shards:
         pickles = sorted(file.name for file in path.glob("*.bin"))
+        pickled = bool(pickles) or from_hub
         raise ModelError(
-            "no model.safetensors, and pickled weights are never loaded" if pickles else "no model.safetensors",
+            "no model.safetensors, and pickled weights are never loaded" if pickled else "no model.safetensors",
             where=path,
             got=", ".join(pickles) or None,
             fix="convert it on a machine where you trust the file: python -c 'from transformers import "
             'AutoModelForSeq2SeqLM as M; M.from_pretrained("THE_MODEL").save_pretrained("NEW_DIRECTORY")\'; on the '
             "Hugging Face hub a pull request of SFconvertbot often holds them: give NAME@refs/pr/NUMBER"
-            if pickles
+            if pickled
             else "give the directory of a whole checkpoint",
         )
     shapes: dict[str, tuple[int, ...]] = {}

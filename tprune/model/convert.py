@@ -76,7 +76,7 @@ def inputs(source: Path | str, languages: tuple[str, str] | None) -> dict[str, A
     """What a conversion depends on; see `convert` for arguments and errors."""
     path = local_directory(source)
     _family(read_config(path).get("model_type"), path)
-    weight_shapes(path)
+    weight_shapes(path, from_hub=path != Path(source))
     files = sorted({file for pattern in DOWNLOADED for file in path.glob(pattern)})
     return {
         "source": str(source),
