@@ -5,7 +5,8 @@ import sacrebleu
 import torch
 from torch.nn import functional as F
 
-from tests.sparsity.small_models import Sentences, config, model_of
+from tests.sparsity.small_models import VOCABULARY, Sentences, config, model_of
+from tprune.learn import evaluate
 from tprune.learn.evaluate import bleu_tokenizer, score, token_loss
 
 HYPOTHESES = ["Ein Mann läuft.", "Zwei Hunde spielen im Garten , wirklich .", "Die Frau (links) singt!"]
@@ -37,6 +38,17 @@ def test_perfect_and_short_translations() -> None:
     short = score(["Ein Mann läuft schnell"] * 3, ["Ein Mann läuft schnell und weit weg ."] * 3)
     assert short.length_ratio == 0.5
     assert short.brevity_penalty == pytest.approx(2.718281828 ** (1 - 2))
+
+
+def test_a_large_vocabulary_has_smaller_batches_and_the_same_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, pairs = model_of(config()), Sentences.random(20)
+    whole, sizes = token_loss(model, pairs), list[int]()
+    monkeypatch.setattr(evaluate, "LOGITS", 40 * VOCABULARY)
+    model.register_forward_hook(lambda *call: sizes.append(call[-1].logits.numel()))
+    assert token_loss(model, pairs) == pytest.approx(whole, rel=1e-6)
+    assert 20 * VOCABULARY < max(sizes) <= 40 * VOCABULARY
+    monkeypatch.setattr(evaluate, "LOGITS", 1)  # not even one sentence: then one at a time
+    assert token_loss(model, pairs) == pytest.approx(whole, rel=1e-6)
 
 
 @pytest.mark.parametrize(("limit", "batch_tokens"), [(None, 8192), (None, 20), (7, 30), (1, 8192), (100, 64)])

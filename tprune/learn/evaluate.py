@@ -16,6 +16,8 @@ from tprune.model.transformer import TPruneForConditionalGeneration
 from tprune.text import languages
 from tprune.text.corpus import Corpus
 
+LOGITS = 1 << 26  # at a time: 0.25 GiB in float32, and as much again for their log-softmax
+
 
 @dataclass(frozen=True)
 class Quality:
@@ -58,8 +60,16 @@ def bleu_tokenizer(language: str | None) -> str:
 def token_loss(
     model: TPruneForConditionalGeneration, pairs: Parallel, limit: int | None = None, batch_tokens: int = 8192
 ) -> float:
-    """Mean cross entropy in nats a target token, over the first `limit` pairs; leaves the model in eval mode."""
+    """Mean cross entropy in nats a target token, over the first `limit` pairs; leaves the model in eval mode.
+
+    Args:
+        model: Any size.
+        pairs: Source and target ids.
+        limit: Number of pairs; None: all.
+        batch_tokens: Tokens of the longer sides at a time, padding included; fewer where these have too many logits.
+    """
     model.eval()
+    batch_tokens = max(1, min(batch_tokens, LOGITS // model.config.output_size))
     lengths = np.asarray(pairs.lengths)[:limit]
     longest = lengths.max(axis=1)
     total, tokens = 0.0, 0
