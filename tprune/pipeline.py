@@ -7,7 +7,7 @@ whose inputs have is made again, a killed stage goes on from its scratch.
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tprune import delivery, recovery, rounds, stages
+from tprune import delivery, ranks, recovery, rounds, stages
 from tprune.artifact import Artifact, read
 from tprune.benchmarks.record import DENSE, DISTILLED
 from tprune.config import Config
@@ -32,11 +32,12 @@ def run(config: Config, out: Path, tell: Tell, until: str = "report") -> Artifac
         The last artifact.
 
     Raises:
-        InputError: `out` is a file, no such stage, or a score that the penalty does not train for.
+        InputError: `out` is a file, no such stage, a score that the penalty does not train for, or several processes.
         TpruneError: What the stages raise.
     """
     if until not in LAST:
         raise InputError("no such stage", got=until, wanted=" | ".join(LAST), fix="use one of these")
+    require_one_process(out)
     if out.exists() and not out.is_dir():
         raise InputError("not a directory", where=out, fix="give a directory, or a new name, with --out")
     require_trained(config)
@@ -131,6 +132,17 @@ def _forms(export: Export) -> list[tuple[str, str]]:
 
 def _wants_shs(config: Config) -> bool:
     return any(rounds.reads_sparse(target) for target in config.targets)
+
+
+def require_one_process(out: Path) -> None:
+    """Refuse processes that would do what the first one does, and measure how long it takes beside it."""
+    if ranks.are_several():
+        raise InputError(
+            "the pipeline runs in one process",
+            got="one of several, as torchrun starts",
+            fix="run it in one process with --until corpus, then "
+            f"`tprune train {out / 'corpus'} --out {out / 'dense'}` with the same recipe in several, then it again in one",
+        )
 
 
 def require_trained(config: Config) -> None:
