@@ -208,7 +208,8 @@ def inputs(
 
 def mean_lengths(text: Artifact) -> tuple[int, int]:
     """Mean source and target tokens of a corpus' validation sentences, eos included, rounded."""
-    source, target = open_corpus(text).split("valid").lengths.mean(axis=0)
+    opened = open_corpus(text)
+    source, target = opened.split(opened.valid).lengths.mean(axis=0)
     return round(float(source)), max(2, round(float(target)))
 
 

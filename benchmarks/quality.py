@@ -40,8 +40,8 @@ class Output:
 
 
 def test_splits(corpus: Corpus) -> list[str]:
-    """The splits that are neither train nor valid."""
-    return [name for name in corpus.splits if name not in ("train", "valid")]
+    """The splits that the settings call tests, each once."""
+    return list(dict.fromkeys(corpus.test))
 
 
 def split_name(corpus: Corpus) -> str:

@@ -32,7 +32,8 @@ def measure(model_dir: Path, corpus_dir: Path) -> dict[str, object]:
         The ratio of median step times with its 95 % interval, and the raw samples in ms.
     """
     model = checkpoint.load(model_dir).train()
-    pairs = open_corpus(corpus_dir).split("train")
+    opened = open_corpus(corpus_dir)
+    pairs = opened.split(opened.train)
     groups = lines.groups(model.config, lines.WIDTH_KINDS)
     shrink = Decoupled("shs", model, groups, {group.name: 1.0 for group in groups})
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98))

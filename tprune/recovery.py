@@ -7,7 +7,6 @@ from tprune.config import Distill, Recovery
 from tprune.json_file import write_json
 from tprune.section import resolved
 from tprune.stage import Stage, stage
-from tprune.stages import fit
 
 VALIDATION = "validation.json"
 
@@ -20,6 +19,7 @@ def distill(out: Path, teacher: Artifact, text: Artifact, settings: Distill) -> 
         import torch
 
         from tprune import ranks
+        from tprune.learn.compatibility import open_for
         from tprune.model import checkpoint
         from tprune.model.search import Search
         from tprune.model.torch_engine import TorchEngine
@@ -28,6 +28,7 @@ def distill(out: Path, teacher: Artifact, text: Artifact, settings: Distill) -> 
         if ranks.is_follower():
             return  # the first process writes, and what it writes is the same for all
         model = checkpoint.load(teacher.path).to("cuda" if torch.cuda.is_available() else "cpu")
+        open_for(text, teacher)
         with narrate("distillation") as progress:
             room.write(partial_out, TorchEngine(model), Search.of(model), text, settings, progress)
 
@@ -38,15 +39,18 @@ def recover(out: Path, model: Artifact, teacher: Artifact, text: Artifact, learn
     """The smaller model after training with the dense one as its teacher."""
 
     def make(partial_out: Path) -> None:
+        from tprune.learn.compatibility import open_for
+        from tprune.learn.training import fit
         from tprune.model import checkpoint
 
+        student, wise = checkpoint.load(model.path), checkpoint.load(teacher.path) if learn.distill else None
         fit(
             partial_out,
-            checkpoint.load(model.path),
-            text,
+            student,
+            open_for(text, model) if wise is None else open_for(text, model, teacher),
             learn,
             logs,
-            teacher=checkpoint.load(teacher.path) if learn.distill else None,
+            teacher=wise,
             skip=learn.skip,
             best=learn.best,
             soft_targets=learn.soft_targets,
@@ -83,11 +87,11 @@ def validate(out: Path, model: Artifact, text: Artifact) -> Stage:
     """Loss and greedy BLEU of the validation text: what choices between rows may look at."""
 
     def make(partial_out: Path) -> None:
+        from tprune.learn.compatibility import open_for
         from tprune.learn.evaluate import greedy_bleu, token_loss
         from tprune.model import checkpoint
-        from tprune.text.corpus import open_corpus
 
-        loaded, corpus = checkpoint.load(model.path), open_corpus(text)
+        loaded, corpus = checkpoint.load(model.path), open_for(text, model)
         found = {"loss": token_loss(loaded, corpus.split(corpus.valid)), "bleu": greedy_bleu(loaded, corpus)}
         write_json(partial_out / VALIDATION, found)
 

@@ -34,11 +34,14 @@ def train(out: Path, text: Artifact, architecture: Architecture, learn: Learn, l
     def make(partial_out: Path) -> None:
         from transformers import set_seed
 
+        from tprune.learn.training import fit
         from tprune.model.shape import dense_config
         from tprune.model.transformer import TPruneForConditionalGeneration
+        from tprune.text import lengths
         from tprune.text.corpus import open_corpus
 
         opened = open_corpus(text)
+        lengths.require_positions(text, architecture.max_positions)
         set_seed(architecture.seed)
         size = architecture.model_dump(exclude={"seed"})
         tokens = opened.tokenizer
@@ -49,7 +52,7 @@ def train(out: Path, text: Artifact, architecture: Architecture, learn: Learn, l
             decoder_start_token_id=tokens.decoder_start_id,
             **size,
         )
-        fit(partial_out, TPruneForConditionalGeneration(config), text, learn, logs)
+        fit(partial_out, TPruneForConditionalGeneration(config), opened, learn, logs)
 
     return stage(
         "dense", "model", out, {"model": resolved(architecture), "learn": resolved(learn)}, {"corpus": text}, make
@@ -74,16 +77,16 @@ def analyze(out: Path, model: Artifact, text: Artifact, settings: Analyze, logs:
 
     def make(partial_out: Path) -> None:
         from tprune.benchmarks import anatomy, pictures
+        from tprune.learn.compatibility import open_for
         from tprune.learn.evaluate import greedy_bleu, token_loss
         from tprune.learn.trainer import fit
         from tprune.model import checkpoint
         from tprune.progress import narrate
         from tprune.sparsity import bssl
-        from tprune.text.corpus import open_corpus
 
-        opened = open_corpus(text)
-        train_pairs, valid = opened.split("train"), opened.split("valid")
         regularized = checkpoint.load(model.path)
+        opened = open_for(text, model)
+        train_pairs, valid = opened.split(opened.train), opened.split(opened.valid)
         history = fit(
             regularized,
             train_pairs,
@@ -131,6 +134,8 @@ def shs(
 
     def make(partial_out: Path) -> None:
         from tprune.benchmarks import table as tables
+        from tprune.learn.compatibility import open_for
+        from tprune.learn.training import fit
         from tprune.model import checkpoint
         from tprune.sparsity import bssl, lines
         from tprune.sparsity.penalties import Decoupled
@@ -140,9 +145,11 @@ def shs(
         costs = tables.unit_costs(tables.read(table.path), dense.config) if table else None
         strength = bssl.strengths(groups, settings.penalty.weight, _findings(analysis, earlier), costs)
         shrink = None if settings.penalty.kind == "none" else Decoupled(settings.penalty.kind, dense, groups, strength)
-        wise = checkpoint.load((teacher or model).path) if settings.learn.distill else None
+        wise = (teacher or model) if settings.learn.distill else None
+        opened = open_for(text, *filter(None, (model, wise)))
+        known = wise and checkpoint.load(wise.path)
         write_json(partial_out / "strengths.json", strength)
-        fit(partial_out, dense, text, settings.learn, logs, teacher=wise, shrink=shrink, ramp=settings.penalty.ramp)
+        fit(partial_out, dense, opened, settings.learn, logs, teacher=known, shrink=shrink, ramp=settings.penalty.ramp)
 
     parents = _given(model=model, analysis=analysis, corpus=text, teacher=teacher, table=table)
     return stage("shs", "model", out, resolved(settings), {**parents, **_numbered(earlier)}, make)
@@ -172,6 +179,7 @@ def plan(
 
     def make(partial_out: Path) -> None:
         from tprune.benchmarks import table as tables
+        from tprune.learn.compatibility import open_for
         from tprune.model import checkpoint
         from tprune.model.shape import TPruneConfig
         from tprune.progress import tell
@@ -179,12 +187,11 @@ def plan(
         from tprune.sparsity import plan as plans
         from tprune.sparsity import template as templates
         from tprune.sparsity.latency import Importance
-        from tprune.text.corpus import open_corpus
 
         measured = _findings(analysis, earlier) if analysis else None
         source = checkpoint.load(model.path)
         groups = lines.groups(source.config, lines.WIDTH_KINDS)
-        opened = open_corpus(text) if text else None
+        opened = open_for(text, model) if text else None
         pairs = opened.split(opened.train) if opened else None
         found = scores.score(target.score, source, groups, pairs, seed, bssl.importance(measured) if measured else None)
         parts = measured and Importance(bssl.sublayer_importance(measured), bssl.layer_importance(measured))
@@ -230,18 +237,18 @@ def prune(
     """
 
     def make(partial_out: Path) -> None:
+        from tprune.learn.compatibility import open_for
         from tprune.model import checkpoint
         from tprune.sparsity import plan as plans
         from tprune.sparsity import surgery
         from tprune.sparsity.compensate import compensate
         from tprune.text import trimming, vocab
-        from tprune.text.corpus import open_corpus
 
         source, wanted = checkpoint.load(model.path), plans.read(chosen.path)
         if tokens_only:
             wanted = plans.of_vocabulary(wanted, source.config)
         elif text is not None:
-            opened = open_corpus(text)
+            opened = open_for(text, model)
             source = compensate(source, wanted, opened.split(opened.train), seed)
         checkpoint.save(surgery.prune(source, wanted), partial_out)
         if plans.trims(wanted):
@@ -271,31 +278,3 @@ def _numbered(earlier: Sequence[Artifact]) -> dict[str, Artifact]:
 
 def _given(**parents: Artifact | None) -> dict[str, Artifact]:
     return {name: parent for name, parent in parents.items() if parent is not None}
-
-
-def fit(
-    partial_out: Path,
-    model: Any,
-    text: Artifact,
-    learn: Learn,
-    logs: Path | None,
-    **how: Any,
-) -> None:
-    """Train as `trainer.fit` does, then write the checkpoint, the tokenizer and the history."""
-    from tprune.learn import trainer
-    from tprune.model import checkpoint
-    from tprune.text.corpus import open_corpus
-
-    opened = open_corpus(text)
-    history = trainer.fit(
-        model,
-        opened.split("train"),
-        opened.split("valid"),
-        learn,
-        partial_out / artifact.SCRATCH,
-        logs=logs,
-        **how,
-    )
-    checkpoint.save(model, partial_out)
-    opened.tokenizer.save(partial_out)
-    write_json(partial_out / "history.json", history)

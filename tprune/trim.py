@@ -66,12 +66,12 @@ def stream(out: Path, model: Artifact, text: Artifact, target: Target) -> Stage:
     """The model with the strongest principal components of its residual stream only."""
 
     def make(partial_out: Path) -> None:
+        from tprune.learn.compatibility import open_for
         from tprune.model import checkpoint
         from tprune.sparsity import rotation
         from tprune.text import vocab
-        from tprune.text.corpus import open_corpus
 
-        whole, opened = checkpoint.load(model.path), open_corpus(text)
+        whole, opened = checkpoint.load(model.path), open_for(text, model)
         width = rotation.width(whole.config.d_model, target.hidden or 1, target.grid)
         found = rotation.components(whole, opened.split(opened.train))
         checkpoint.save(rotation.narrow(whole, found, width), partial_out)
@@ -86,13 +86,13 @@ def plan(out: Path, given: Trimmed, target: Target) -> Stage:
     config = {name: value for name, value in resolved(target).items() if name in ("hidden", "vocabulary", "grid")}
 
     def make(partial_out: Path) -> None:
+        from tprune.learn.compatibility import open_for
         from tprune.model import checkpoint
         from tprune.sparsity import lines, rotation, scores, vocabulary
         from tprune.sparsity import plan as plans
-        from tprune.text.corpus import open_corpus
 
         source = checkpoint.load(given.base.path)
-        corpora = [open_corpus(text) for text in (given.text, given.lessons)]
+        corpora = [open_for(text, given.base) for text in (given.text, given.lessons)]
         keep: dict[str, tuple[int, ...]] = {}
         if target.hidden is not None and not rotation.is_possible(source.config):
             # norms choose no better than chance (benchmarks/results/experiments.md)

@@ -90,11 +90,7 @@ class Corpus:
             ArtifactError: No such split.
         """
         self._known(name, self.splits)
-        ids, offsets = (
-            np.load(self.path / f"{name}.{part}.npy", mmap_mode="r", allow_pickle=False) for part in ("ids", "offsets")
-        )
-        # a plain view of the map: slicing a np.memmap is many times slower
-        return ParallelIds(ids.view(np.ndarray), np.array(offsets))
+        return _load(self.path, name)
 
     def raw(self, name: str) -> tuple[list[str], list[str]]:
         """Source and target text of a validation or test split, line by line.
@@ -198,6 +194,11 @@ def open_corpus(made: artifact.Artifact | Path) -> Corpus:
     )
 
 
+def read_lengths(made: artifact.Artifact, name: str) -> NDArray[np.int32]:
+    """(n, 2) source and target lengths of a split, without its tokenizer; validation and test splits line by line."""
+    return _load(made.path, name).lengths
+
+
 def encode(
     words: vocab.Tokenizer, split: Segments, numbers: Sequence[int]
 ) -> tuple[NDArray[np.uint32], NDArray[np.int32]]:
@@ -223,6 +224,14 @@ def write_ids(folder: Path, name: str, flat: NDArray[Any], lengths: NDArray[np.i
     np.cumsum(lengths.reshape(-1), out=offsets[1:])
     np.save(folder / f"{name}.ids.npy", flat.astype(np.uint16 if vocabulary <= 1 << 16 else np.uint32))
     np.save(folder / f"{name}.offsets.npy", offsets)
+
+
+def _load(folder: Path, name: str) -> ParallelIds:
+    ids, offsets = (
+        np.load(folder / f"{name}.{part}.npy", mmap_mode="r", allow_pickle=False) for part in ("ids", "offsets")
+    )
+    # a plain view of the map: slicing a np.memmap is many times slower
+    return ParallelIds(ids.view(np.ndarray), np.array(offsets))
 
 
 def _tokenizer(config: Text, train: Segments, usable: Sequence[int], given: Path | None) -> vocab.Tokenizer:
