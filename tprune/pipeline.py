@@ -140,8 +140,8 @@ def require_one_process(out: Path) -> None:
         raise InputError(
             "the pipeline runs in one process",
             got="one of several, as torchrun starts",
-            fix=f"run it in one process with --until corpus, then `tprune train {out / 'corpus'} --out {out / 'dense'}` "
-            "with the same recipe in several, then it again in one",
+            fix=f"run it in one process with --until corpus, then `tprune train {out / 'corpus'} --out {out / 'dense'}`"
+            " with the same recipe in several, then it again in one",
         )
 
 
