@@ -26,6 +26,7 @@ from tprune.model import origin
 from tprune.model.checkpoint import load
 from tprune.model.convert import convert
 from tprune.model.search import Search
+from tprune.text.languages import codes
 
 TEXT = [f"the cat number {number} eats a small fish in house {number * 7}" for number in range(200)]
 SENTENCE = "the small cat eats fish 42"
@@ -109,6 +110,9 @@ def opus_mt(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("kind", TOKENIZERS)
 def test_model_and_tokenizer_come_through(kind: str, tmp_path: Path) -> None:
     source = checkpoint(kind, tmp_path)
+    german = codes(AutoTokenizer.from_pretrained(source)).get({"nllb": "deu_Latn", "m2m100": "de"}.get(kind, "de_DE"))
+    (source / "generation_config.json").unlink()
+    _edit_config(source, forced_bos_token_id=german)  # models of many languages have to say one
     made = convert(str(source), tmp_path / "out")
     assert (made.kind, made.path) == ("model", tmp_path / "out")
     assert artifact.read(made.path) == made
@@ -149,6 +153,21 @@ def test_languages_are_set_for_good(
     assert token in target
     found = model.generate(torch.tensor([[5, 6, 2]]), max_new_tokens=4, do_sample=False)[0].tolist()
     assert wanted in found[:2]
+
+
+@pytest.mark.parametrize("kind", ["m2m100", "nllb", "mbart25", "mbart50"])
+def test_models_of_many_languages_want_two_of_them(kind: str, tmp_path: Path) -> None:
+    source = checkpoint(kind, tmp_path)
+    with pytest.raises(InputError) as raised:
+        convert(source, tmp_path / "out")
+    assert str(raised.value).startswith(
+        f"{source}: the model translates between many languages, and begins with none of them by itself · wanted a "
+        "source and a target language, such as "
+    )
+    assert str(raised.value).endswith(
+        'name them with --languages SOURCE TARGET, in a recipe with languages = ["SOURCE", "TARGET"]'
+    )
+    assert not (tmp_path / "out").exists()
 
 
 def test_settings_of_an_old_checkpoint_are_read_from_its_configuration(tmp_path: Path, opus_mt: Path) -> None:

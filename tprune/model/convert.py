@@ -16,12 +16,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tprune import artifact
-from tprune.errors import ModelError
-from tprune.model.checkpoint import read_config, save, weight_shapes
+from tprune.errors import InputError, ModelError
+from tprune.model.checkpoint import SHOWN, read_config, save, weight_shapes
 from tprune.model.layers import ACTIVATIONS
 from tprune.model.origin import DOWNLOADED, language_token, load_original, load_tokenizer, local_directory
 from tprune.model.shape import TPruneConfig, attention_shape
 from tprune.model.transformer import TPruneForConditionalGeneration
+from tprune.text.languages import codes
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def convert(
 
     Raises:
         ModelError: Another architecture, pickled, damaged or incomplete weights, no tokenizer.
-        InputError: No such model on the hub, or no such language in the model.
+        InputError: No such model on the hub, no such language in the model, or none told and none forced by it.
         MachineError: The hub cannot be reached.
         ArtifactError: `out` exists.
     """
@@ -65,7 +66,9 @@ def convert(
     with artifact.create(out, "model", config=inputs(source, languages), force=force) as partial:
         tokenizer = load_tokenizer(path, languages)
         model = from_hugging_face(load_original(path))
-        if languages is not None:
+        if languages is None:
+            _require_language(source, model, tokenizer)
+        else:
             _translate_to(language_token(tokenizer, languages[1]), model, tokenizer)
         save(model, partial)
         tokenizer.save_pretrained(partial)
@@ -190,6 +193,18 @@ def _special_tokens(model: PreTrainedModel) -> dict[str, int | None]:
     if ids["decoder_start_token_id"] is None:
         ids["decoder_start_token_id"] = ids["bos_token_id"]
     return ids
+
+
+def _require_language(source: Path | str, model: TPruneForConditionalGeneration, tokenizer: Any) -> None:
+    """Refuse a model of many languages that begins with none of them."""
+    known, config = codes(tokenizer), model.config
+    if known and not {config.decoder_start_token_id, config.forced_bos_token_id} & set(known.values()):
+        raise InputError(
+            "the model translates between many languages, and begins with none of them by itself",
+            where=source,
+            wanted="a source and a target language, such as " + ", ".join(sorted(known)[:SHOWN]) + " ...",
+            fix='name them with --languages SOURCE TARGET, in a recipe with languages = ["SOURCE", "TARGET"]',
+        )
 
 
 def _translate_to(language: int, model: TPruneForConditionalGeneration, tokenizer: Any) -> None:
