@@ -1,8 +1,6 @@
 """What a device is, how warm it is, and which of its processors a run stays on."""
 
 import platform
-import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -159,17 +157,17 @@ def pinning(facts: Facts, wanted: str) -> tuple[int, ...]:
     return cpus
 
 
-def cool_down(device: Transport, limit_c: float, seconds: float, sleep: Callable[[float], None] = time.sleep) -> Gate:
+def cool_down(device: Transport, limit_c: float, seconds: float) -> Gate:
     """Wait until a device is cool enough, but not for ever.
 
     Args:
         device: Where.
         limit_c: Warmest that is cool enough.
         seconds: Longest wait.
-        sleep: What waits.
 
     Raises:
         DeviceLostError: It does not answer.
+        StoppedError: Nothing more is wanted of it.
     """
     waited = 0.0
     while True:
@@ -178,7 +176,7 @@ def cool_down(device: Transport, limit_c: float, seconds: float, sleep: Callable
             found = probe_text.battery(_dumped(device, "battery")).temperature_c
         if found is None or found <= limit_c or waited >= seconds:
             return Gate(found, waited, None if found is None else found <= limit_c)
-        sleep(COOL_SECONDS)
+        device.pause(COOL_SECONDS)
         waited += COOL_SECONDS
 
 

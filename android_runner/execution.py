@@ -2,14 +2,15 @@
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from tprune.android_runner import journal, package, run_file
 from tprune.android_runner.build import Runner
-from tprune.android_runner.links import DeviceLostError
+from tprune.android_runner.refusals import DeviceLostError
 from tprune.android_runner.run_file import Job
 from tprune.android_runner.transport import LOG, STATUS, Device
 from tprune.artifact import Artifact
@@ -17,12 +18,19 @@ from tprune.errors import MachineError
 
 SLOWEST_SENTENCE = 30.0  # seconds, for the limit of a run
 STARTS = 5  # of one run: a device that is lost with each of them is not waited for again
+LOSSES = 20  # of the device while one run is waited for
 
 Found = TypeVar("Found")
 
 
 def execute(
-    device: Device, runner: Runner, bundle: Artifact, job: Job, sentences: Sequence[Sequence[int]], name: str
+    device: Device,
+    runner: Runner,
+    bundle: Artifact,
+    job: Job,
+    sentences: Sequence[Sequence[int]],
+    name: str,
+    ready: Callable[[], object] = lambda: None,
 ) -> bytes:
     """Translate sentences on a device: the run's complete journal.
 
@@ -33,6 +41,7 @@ def execute(
         job: How to run it.
         sentences: Source ids.
         name: Of the run, one word. Earlier runs are ended, so that they disturb nothing, and removed.
+        ready: Called when everything is there and nothing but the start is left to do.
 
     Raises:
         InputError: Sentences that the bundle cannot take, or no such mode.
@@ -46,6 +55,7 @@ def execute(
     with TemporaryDirectory() as made:
         package.write_run(Path(made), bundle, job, sentences)
         device.push({f"{folder}/{path.name}": path for path in Path(made).iterdir()})
+    ready()
     device.start(folder, package.command(runner))
     return collect(device, job, name)
 
@@ -74,8 +84,12 @@ def read(device: Device, name: str, program: str) -> bytes:
         MachineError: The runner failed.
     """
     folder = f"{package.RUNS}/{name}"
-    written = device.run(["cat", f"{device.folder}/{folder}/{run_file.JOURNAL}"], seconds=120)
-    content = b"" if written.status else written.output
+    try:
+        content = device.pull(f"{folder}/{run_file.JOURNAL}")
+    except DeviceLostError:
+        raise
+    except MachineError:  # none was begun
+        content = b""
     if not journal.parse(content).complete:
         told = f"{device.folder}/{package.RUNS}/{program}"
         log = device.run(["tail", "-n", "3", f"{told}/{LOG}"])
@@ -93,29 +107,61 @@ def execute_steadily(
     sentences: Sequence[Sequence[int]],
     name: str,
     patience_seconds: float,
+    ready: Callable[[], object] = lambda: None,
 ) -> bytes:
     """Execute, and when the device vanishes wait for it: what was started goes on there, and is read when it is back.
 
     Args:
         patience_seconds: Longest wait for the device, each time that it vanishes.
+        ready: Called directly before each start.
 
     The other arguments, and the errors, are those of `execute`; a device that stays away is lost, and one that comes
-    back without the run again and again is given up.
+    back without the run again and again, or cannot be held while the run is read, is given up.
     """
     for _ in range(STARTS):
         attempt = f"{name}-{secrets.token_hex(4)}"
-        try:
-            return execute(device, runner, bundle, job, sentences, attempt)
-        except DeviceLostError:
-            _wait_for(device, patience_seconds)
-        while True:
+        with ended_when_stopped(device, f"{package.RUNS}/{attempt}"):
             try:
-                if device.poll(f"{package.RUNS}/{attempt}") == "gone":
-                    break
-                return collect(device, job, attempt)
+                return execute(device, runner, bundle, job, sentences, attempt, ready)
             except DeviceLostError:
                 _wait_for(device, patience_seconds)
+            content = _collect_steadily(device, job, attempt, patience_seconds)
+        if content is not None:
+            return content
     raise _given_up(device)
+
+
+def _collect_steadily(device: Device, job: Job, name: str, patience_seconds: float) -> bytes | None:
+    """The journal of a run that was started; None when the device came back without it."""
+    last = None
+    for _ in range(LOSSES):
+        try:
+            return None if device.poll(f"{package.RUNS}/{name}") == "gone" else collect(device, job, name)
+        except DeviceLostError as lost:
+            last = lost
+            _wait_for(device, patience_seconds)
+    raise MachineError(
+        "the device is lost again and again while a run is waited for",
+        where=device.name,
+        got=f"{LOSSES} losses, the last one: {last}",
+        fix="look at its cable or network; the same command begins this run again and keeps those before it",
+    )
+
+
+@contextmanager
+def ended_when_stopped(device: Device, folder: str) -> Iterator[None]:
+    """End the program of a folder when it is waited for no more, whatever the reason: else it would go on for hours.
+
+    The device's absence is none: what runs there goes on, and is read when it is back.
+    """
+    try:
+        yield
+    except DeviceLostError:
+        raise
+    except BaseException:
+        with suppress(MachineError):
+            device.kill(folder)
+        raise
 
 
 def steadily(device: Device, work: Callable[[], Found], patience_seconds: float) -> Found:
@@ -151,4 +197,4 @@ def _wait_for(device: Device, seconds: float) -> None:
         except DeviceLostError:
             if time.monotonic() > limit:
                 raise
-            time.sleep(min(1.0, seconds / 10))
+            device.pause(min(1.0, seconds / 10))

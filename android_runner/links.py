@@ -14,15 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from tprune.android_runner.refusals import DeviceLostError, refusal
 from tprune.errors import InputError, MachineError
 
 SERIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*")
 HOST = re.compile(r"([A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9][A-Za-z0-9._-]*")
 CONNECT_SECONDS = 15
-
-
-class DeviceLostError(MachineError):
-    """The device does not answer any more; the same command goes on when it is back."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +51,15 @@ class Link(Protocol):
         """
         ...
 
-    def upload(self, source: Path, path: str, seconds: float) -> None:
+    def upload(self, source: Path, path: str, seconds: float) -> str:
         """Copy a file; whether all of it has arrived is for the caller to find out.
+
+        Returns:
+            The end of what the copying program says when it fails, on one line; else nothing.
 
         Raises:
             DeviceLostError: The device does not answer, or not in time.
+            MachineError: The device takes no files.
         """
         ...
 
@@ -74,9 +75,9 @@ class Local:
         """See `Link.shell`."""
         return _said(self.name, _call(["sh", "-c", line], seconds, self.name))
 
-    def upload(self, source: Path, path: str, seconds: float) -> None:
+    def upload(self, source: Path, path: str, seconds: float) -> str:
         """See `Link.upload`."""
-        _call(["cp", "--", str(source), path], seconds, self.name)
+        return _complaint(self.name, _call(["cp", "--", str(source), path], seconds, self.name))
 
 
 @dataclass(frozen=True)
@@ -113,9 +114,9 @@ class Adb:
         """See `Link.shell`."""
         return _said(self.name, self._call(["exec-out", line], seconds))
 
-    def upload(self, source: Path, path: str, seconds: float) -> None:
+    def upload(self, source: Path, path: str, seconds: float) -> str:
         """See `Link.upload`."""
-        _said(self.name, self._call(["push", str(source), path], seconds))
+        return _complaint(self.name, self._call(["push", str(source), path], seconds))
 
     def _call(self, arguments: Sequence[str], seconds: float) -> subprocess.CompletedProcess[bytes]:
         return _call([*self.command, "-s", self.serial, *arguments], seconds, self.name)
@@ -153,12 +154,14 @@ class Ssh:
 
     def shell(self, line: str, seconds: float) -> Said:
         """See `Link.shell`."""
-        return _said(self.name, _call([*self._options("ssh"), "--", self.host, line], seconds, self.name))
+        # the user's own shell there may be no POSIX one
+        wrapped = f"exec sh -c {in_any_shell(line)}"
+        return _said(self.name, _call([*self._options("ssh"), "--", self.host, wrapped], seconds, self.name))
 
-    def upload(self, source: Path, path: str, seconds: float) -> None:
+    def upload(self, source: Path, path: str, seconds: float) -> str:
         """See `Link.upload`."""
-        command = [*self._options("scp"), "-q", "--", str(source), f"{self.host}:{path}"]
-        _said(self.name, _call(command, seconds, self.name))
+        command = [*self._options("scp"), "--", str(source), f"{self.host}:{path}"]
+        return _complaint(self.name, _call(command, seconds, self.name))
 
     def _options(self, program: str) -> list[str]:
         chosen = [] if self.config is None else ["-F", str(self.config)]
@@ -218,12 +221,9 @@ def adb_devices(command: Sequence[str] = ("adb",)) -> dict[str, str]:
     return {row[0]: row[1].strip() for row in rows}
 
 
-def refusal(name: str, error: str) -> MachineError | None:
-    """What adb or ssh say instead of the device, in words; None when it is nothing of theirs."""
-    for pattern, what, fix in REFUSALS:
-        if re.search(pattern, error, re.IGNORECASE | re.MULTILINE):
-            return DeviceLostError(what, where=name, got=error.strip().rpartition("\n")[2], fix=fix)
-    return None
+def in_any_shell(line: str) -> str:
+    """One word of bash, zsh, fish and their like: no backslash stands in quotes, where fish takes it for its own."""
+    return "\\\\".join("'" + part.replace("'", "'\"'\"'") + "'" for part in line.split("\\"))
 
 
 def _said(name: str, ended: subprocess.CompletedProcess[bytes]) -> Said:
@@ -231,6 +231,11 @@ def _said(name: str, ended: subprocess.CompletedProcess[bytes]) -> Said:
     if ended.returncode and (refused := refusal(name, error)) is not None:
         raise refused
     return Said(ended.stdout, error)
+
+
+def _complaint(name: str, ended: subprocess.CompletedProcess[bytes]) -> str:
+    error = _said(name, ended).error or ended.stdout.decode(errors="replace")
+    return "; ".join(error.strip().splitlines()[-2:]) if ended.returncode else ""
 
 
 def _call(command: Sequence[str], seconds: float, name: str) -> subprocess.CompletedProcess[bytes]:
@@ -254,37 +259,4 @@ def _call(command: Sequence[str], seconds: float, name: str) -> subprocess.Compl
     return subprocess.CompletedProcess(command, process.returncode, output, error)
 
 
-REFUSALS: Sequence[tuple[str, str, str]] = (
-    (
-        r"device unauthorized|device still authorizing",
-        "the device has not authorized this computer",
-        "unlock it and confirm the question about debugging",
-    ),
-    (
-        r"^(adb: )?error: (device|closed).*(offline|closed)|device offline",
-        "the device is offline",
-        "connect it again, or restart adb with `adb kill-server`",
-    ),
-    (
-        r"^(adb: )?error: (device .* not found|no devices|protocol fault|closed|connect failed)|no devices/emulators",
-        "the device is not there",
-        "connect it; `tprune devices` shows what is",
-    ),
-    (
-        r"cannot connect to daemon|failed to start daemon",
-        "adb's server does not start",
-        "look at what `adb start-server` says",
-    ),
-    (
-        r"Could not resolve hostname|Connection (refused|timed out|closed|reset)|No route to host|lost connection"
-        r"|Network is unreachable|Broken pipe",
-        "the host does not answer",
-        "look at its name and its network, then run the same command again",
-    ),
-    (
-        r"Permission denied \(|Host key verification failed|Too many authentication failures",
-        "the host does not let this user in",
-        "make `ssh HOST true` work without a password",
-    ),
-)
 PACKAGES = {"adb": "adb (Android platform tools)", "ssh": "openssh-client", "scp": "openssh-client"}

@@ -18,8 +18,8 @@ from tprune.android_runner import device as devices
 from tprune.android_runner import execution, journal, package, run_file
 from tprune.android_runner.device import Gate
 from tprune.android_runner.journal import Journal
-from tprune.android_runner.links import DeviceLostError
 from tprune.android_runner.measurement import refuse_unequal
+from tprune.android_runner.refusals import DeviceLostError
 from tprune.android_runner.run_file import Job
 from tprune.android_runner.session import Session
 from tprune.artifact import Artifact
@@ -28,7 +28,7 @@ from tprune.benchmarks.filling import Tell
 from tprune.benchmarks.probes import Task
 from tprune.benchmarks.record import Environment, Verdict
 from tprune.delivery_config import Table
-from tprune.errors import ArtifactError, InputError, MachineError
+from tprune.errors import InputError, MachineError
 from tprune.export import description
 from tprune.json_file import read_json, write_json
 
@@ -37,7 +37,6 @@ IN_TURN = (  # $0: folders beside its own; "$@": what starts the runner
     f'for one in $0; do rm -f "../$one/{run_file.JOURNAL}"; done; '
     'for one in $0; do (cd "../$one" && exec "$@") || exit; done'
 )
-SAME = ("kind", "name", "device", "cpu")  # fields of an environment that tell devices apart
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,6 @@ class DeviceMeter:
 
     Raises:
         InputError: An emulator, whose time says nothing, or no runner for the engine on such a device.
-        ArtifactError: The folder's table was begun on another device.
         MachineError: The runner cannot be built.
     """
 
@@ -85,14 +83,7 @@ class DeviceMeter:
             )
         assert facts.abi is not None  # the session has seen to it
         self._runner = session.build_runner(settings.engine, facts.abi)
-        begun, found = session.environment().model_dump(), facts.environment().model_dump()
-        if other := [f"{field} {begun[field]}, now {found[field]}" for field in SAME if begun[field] != found[field]]:
-            raise ArtifactError(
-                "the table was begun on another device",
-                where=folder,
-                problems=other,
-                fix="connect that one, or delete the folder to begin again",
-            )
+        session.environment()  # kept from now on: the table is of this device
 
     def __call__(self, tasks: Sequence[Task], tell: Tell) -> dict[str, list[float]]:
         """See `filling.Meter`.
@@ -198,9 +189,11 @@ class DeviceMeter:
         """All models once, the order rotated by one each time."""
         device, shift = self._session.device, number % len(turns)
         order = " ".join(turn.folder for turn in [*turns[shift:], *turns[:shift]])
-        device.start(f"{package.RUNS}/{ROUND}", ["sh", "-c", IN_TURN, order, *package.command(self._runner)])
-        device.wait(f"{package.RUNS}/{ROUND}", sum(execution.longest_seconds(turn.job) for turn in turns))
-        return {turn.task.name: journal.parse(execution.read(device, turn.folder, ROUND)) for turn in turns}
+        folder = f"{package.RUNS}/{ROUND}"
+        with execution.ended_when_stopped(device, folder):
+            device.start(folder, ["sh", "-c", IN_TURN, order, *package.command(self._runner)])
+            device.wait(folder, sum(execution.longest_seconds(turn.job) for turn in turns))
+            return {turn.task.name: journal.parse(execution.read(device, turn.folder, ROUND)) for turn in turns}
 
     def _remove(self, turns: Sequence[Turn]) -> None:
         device = self._session.device

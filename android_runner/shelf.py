@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from tprune.android_runner.device import Facts, probe
-from tprune.android_runner.links import adb_devices, open_link, refusal
+from tprune.android_runner.links import adb_devices, open_link
+from tprune.android_runner.refusals import refusal
 from tprune.android_runner.transport import Device
 from tprune.errors import MachineError, TpruneError
 

@@ -166,8 +166,8 @@ def desk(home: Path) -> Iterator[Desk]:
 
 
 @contextlib.contextmanager
-def board(home: Path) -> Iterator[Ssh]:
-    """A real sshd on loopback that knows one key, or a visible skip."""
+def board(home: Path, sftp: bool = True) -> Iterator[Ssh]:
+    """A real sshd on loopback that knows one key, with an SFTP server or without one, or a visible skip."""
     sshd = shutil.which("sshd") or "/usr/sbin/sshd"
     need("ssh", "scp", "ssh-keygen", sshd)
     for name in ("host", "user"):
@@ -177,7 +177,8 @@ def board(home: Path) -> Iterator[Ssh]:
         port = free.getsockname()[1]
     (home / "sshd_config").write_text(
         f"ListenAddress 127.0.0.1\nPort {port}\nHostKey {home}/host\nAuthorizedKeysFile {home}/authorized\n"
-        f"PasswordAuthentication no\nStrictModes no\nPidFile none\nUsePAM no\nSubsystem sftp internal-sftp\n"
+        f"PasswordAuthentication no\nStrictModes no\nPidFile none\nUsePAM no\n"
+        f"{'Subsystem sftp internal-sftp' if sftp else ''}\n"
     )
     known = f"[127.0.0.1]:{port} {(home / 'host.pub').read_text()}"
     (home / "known_hosts").write_text(known)

@@ -11,7 +11,8 @@ from tests.artifacts import error_of
 from tprune.android_runner import device
 from tprune.android_runner.device import Gate
 from tprune.android_runner.links import Local
-from tprune.android_runner.transport import Answer, Device
+from tprune.android_runner.shell import Answer
+from tprune.android_runner.transport import Device
 
 PHONE: Mapping[str, str] = {
     "getprop": GETPROP + "[ro.soc.model]: [Tensor]\n",
@@ -29,7 +30,11 @@ class Scripted(Device):
 
     def __init__(self, said: Mapping[str, str | list[str]]) -> None:
         super().__init__(Local())
+        self.paused: list[float] = []
         self.said = {command: [text] if isinstance(text, str) else list(text) for command, text in said.items()}
+
+    def pause(self, seconds: float) -> None:
+        self.paused.append(seconds)
 
     def run(self, command: Sequence[str], seconds: float = 0) -> Answer:
         name = " ".join(command)
@@ -96,7 +101,10 @@ def test_the_gate_waits_for_a_bounded_time() -> None:
     slept: list[float] = []
 
     def gate(said: Mapping[str, str | list[str]], limit: float = 33.0, seconds: float = 60.0) -> Gate:
-        return device.cool_down(Scripted(said), limit, seconds, slept.append)
+        scripted = Scripted(said)
+        found = device.cool_down(scripted, limit, seconds)
+        slept[:] = scripted.paused
+        return found
 
     passed = gate({"dumpsys thermalservice": [warm, warm, cool]})
     assert passed == Gate(31.5, 10.0, True)

@@ -11,7 +11,8 @@ from tests.artifacts import error_of
 from tprune import artifact
 from tprune.android_runner import execution, journal, package
 from tprune.android_runner.build import Runner
-from tprune.android_runner.links import DeviceLostError, Local
+from tprune.android_runner.links import Local
+from tprune.android_runner.refusals import DeviceLostError
 from tprune.android_runner.run_file import Job
 from tprune.android_runner.transport import Device
 from tprune.export import description

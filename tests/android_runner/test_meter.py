@@ -22,8 +22,9 @@ from tprune.android_runner import build, links
 from tprune.android_runner import device as devices
 from tprune.android_runner.build import Runner
 from tprune.android_runner.device import Gate
-from tprune.android_runner.links import DeviceLostError, Local, Said
+from tprune.android_runner.links import Local, Said
 from tprune.android_runner.meter import DeviceMeter
+from tprune.android_runner.refusals import DeviceLostError
 from tprune.android_runner.session import Session
 from tprune.android_runner.transport import Device
 from tprune.benchmarks import filling, probes, standings, table
@@ -201,7 +202,7 @@ def test_a_device_that_stays_away_is_lost_and_another_does_not_take_its_place(
     device = Device(Local(str(tmp_path / "device")))
     cpu = devices.probe(device).environment().cpu
     assert error_of(meter_of, tmp_path, device, made_before) == (
-        f"{tmp_path / 'done'}: the table was begun on another device · name adb:one, now local; cpu Tensor G9, "
+        f"{tmp_path / 'done'}: begun on another device · name adb:one, now local; cpu Tensor G9, "
         f"now {cpu} · connect that one, or delete the folder to begin again"
     )
 

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from tests.android_runner.phones import Desk, board, desk
 from tests.artifacts import error_of
-from tprune.android_runner import links, transport
-from tprune.android_runner.links import Adb, DeviceLostError, Link, Local, Said, Ssh
+from tprune.android_runner import links
+from tprune.android_runner.links import Adb, Link, Local, Said, Ssh
+from tprune.android_runner.refusals import DeviceLostError
+from tprune.android_runner.shell import Answer
 from tprune.android_runner.transport import Device
 
 KINDS = ("local", "adb", "ssh")
@@ -69,7 +71,7 @@ def test_push_pull_and_what_has_not_changed(link: Link, tmp_path: Path) -> None:
 
 def test_a_status_is_told_and_a_mark_in_the_output_is_not_believed(link: Link) -> None:
     device = Device(link)
-    assert device.run(["sh", "-c", "echo out; echo err >&2; exit 7"]) == transport.Answer(7, b"out\nerr\n")
+    assert device.run(["sh", "-c", "echo out; echo err >&2; exit 7"]) == Answer(7, b"out\nerr\n")
     assert device.run(["printf", "end-0000 0\\n\\nend"]).text == "end-0000 0\n\nend"
     assert device.run(["printf", ""]).output == b""
 
@@ -248,7 +250,7 @@ def test_a_device_that_does_not_answer_in_time(tmp_path: Path) -> None:
 def test_a_long_run_is_looked_at_less_and_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     device, now, looks = Device(Local(str(tmp_path))), 0.0, list[float]()
 
-    def sleep(seconds: float) -> None:
+    def pause(seconds: float) -> None:
         nonlocal now
         now += seconds
 
@@ -256,7 +258,7 @@ def test_a_long_run_is_looked_at_less_and_less(tmp_path: Path, monkeypatch: pyte
         looks.append(now)
         return "running" if now < 600 else "ended"
 
-    monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setattr(device, "pause", pause)
     monkeypatch.setattr(device, "poll", poll)
     assert device.wait("runs/one", 3600) == "ended"
     pauses = [after - before for before, after in pairwise(looks)]
