@@ -9,7 +9,6 @@ Run as `python -m tprune.benchmarks.additive FOLDER OUT.json`, with the folder o
 
 import csv
 import lzma
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
+from tprune.entry import script
 from tprune.errors import InputError
 from tprune.json_file import write_json
 from tprune.progress import tell
@@ -128,4 +128,4 @@ def _main(folder: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    _main(*map(Path, sys.argv[1:]))
+    script(_main)

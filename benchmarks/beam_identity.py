@@ -6,7 +6,6 @@ the same model against `generate(num_beams=5)`, all in the same batches.
 
 import hashlib
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -23,6 +22,7 @@ from tprune.benchmarks import quality, record
 from tprune.benchmarks.comparison import PYTORCH, VERSIONS, open_entry
 from tprune.benchmarks.peers import hf
 from tprune.benchmarks.record import DENSE, Row
+from tprune.entry import script
 from tprune.model import checkpoint
 from tprune.model.decode import in_batches, translate
 from tprune.model.engine import Engine
@@ -143,10 +143,10 @@ def _generate(model: TPruneForConditionalGeneration, search: Search, source: Any
     return hf.generate(model, np.asarray(source), np.asarray(mask), search)
 
 
-def _main(model: Path, corpus: Path, out: Path, *bundles: Path) -> None:
+def _main(model: Path, corpus: Path, out: Path, bundles: list[Path]) -> None:
     given = [artifact.read(bundle, "bundle") for bundle in bundles]
     record.write(out, rows(out.stem, artifact.read(model, "model"), given, artifact.read(corpus, "corpus")))
 
 
 if __name__ == "__main__":
-    _main(*map(Path, sys.argv[1:]))
+    script(_main)

@@ -4,14 +4,15 @@ Run as `python -m tprune.benchmarks.cost RUN OUT.json` on the directory of a fin
 what each stage took and was made from. A stage that ran beside other work took longer for it.
 """
 
-import sys
 from pathlib import Path
 from typing import Any
 
 from tprune import artifact
 from tprune.artifact import Artifact
+from tprune.entry import script
 from tprune.errors import InputError
 from tprune.json_file import write_json
+from tprune.progress import tell
 from tprune.provenance import made_by
 
 DENSE, RECOVERED = "dense", "recovered"
@@ -89,9 +90,12 @@ def _minutes(made: Artifact) -> float:
     return float(seconds) / 60
 
 
-if __name__ == "__main__":
-    run, out = map(Path, sys.argv[1:])
+def _main(run: Path, out: Path) -> None:
     found = measure(run)
     write_json(out, found)
     for name, target in found["targets"].items():
-        print(f"{name}: {target['minutes']:.1f} minutes, {target['share_of_dense']:.2f} of dense training")
+        tell(f"{name}: {target['minutes']:.1f} minutes, {target['share_of_dense']:.2f} of dense training")
+
+
+if __name__ == "__main__":
+    script(_main)

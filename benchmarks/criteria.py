@@ -5,15 +5,18 @@ budget, a share KEEP of the FLOPs (0.75 when absent); quality is the token loss 
 nothing: rows that OUT.json already holds for this budget are kept.
 """
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from tprune import artifact, config
 from tprune.benchmarks import record
+from tprune.entry import script
+from tprune.errors import ArtifactError
 from tprune.json_file import read_json, write_json
 from tprune.learn.evaluate import token_loss
 from tprune.model import checkpoint
@@ -90,12 +93,46 @@ def keys(models: Mapping[str, object]) -> Iterator[Key]:
                 yield kind, score, seed
 
 
-def _main(dense: Path, trained: Path, analysis: Path, text: Path, out: Path, keep: float) -> None:
+def read_rows(out: Path, parents: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The rows that a file holds already, of every budget; none when there is no file.
+
+    Raises:
+        ArtifactError: They were measured with other models, another analysis or another text.
+    """
+    if not out.is_file():
+        return []
+    found = read_json(out)
+    if found.get("parents") != parents:
+        raise ArtifactError(
+            "rows that were made from something else",
+            where=out,
+            got=found.get("parents"),
+            wanted=parents,
+            fix="give another file, or delete this one",
+        )
+    rows: list[dict[str, Any]] = found["rows"]
+    return rows
+
+
+def _main(
+    dense: Path,
+    trained: Path,
+    analysis: Path,
+    text: Path,
+    out: Path,
+    keep: Annotated[float, typer.Argument(help="Share of the FLOPs.")] = 0.75,
+) -> None:
     models = {"dense": checkpoint.load(dense), "shs": checkpoint.load(trained)}
-    findings = read_json(artifact.read(analysis, "analysis").path / "analysis.json")
-    old = read_json(out)["rows"] if out.is_file() else []
-    rows = [row for row in old if row["keep"] == keep]
-    for row in measure(models, findings, open_corpus(artifact.read(text, "corpus")), keep, rows):
+    found, corpus = artifact.read(analysis, "analysis"), artifact.read(text, "corpus")
+    parents = {
+        "dense": artifact.read(dense, "model").identity,
+        "shs": artifact.read(trained, "model").identity,
+        "analysis": found.identity,
+        "corpus": corpus.identity,
+    }
+    rows = read_rows(out, parents)
+    done = [row for row in rows if row["keep"] == keep]
+    for row in measure(models, read_json(found.path / "analysis.json"), open_corpus(corpus), keep, done):
         rows.append(row)
         tell(
             f"{row['score']}, {row['planner']}, seed {row['seed']}: loss {row['loss']:.3f}, "
@@ -105,6 +142,7 @@ def _main(dense: Path, trained: Path, analysis: Path, text: Path, out: Path, kee
             out,
             {
                 "experiment": "token loss on the validation text right behind the cut, no recovery",
+                "parents": parents,
                 "rows": rows,
                 "environment": record.environment().model_dump(),
                 "made_by": made_by(),
@@ -113,5 +151,4 @@ def _main(dense: Path, trained: Path, analysis: Path, text: Path, out: Path, kee
 
 
 if __name__ == "__main__":
-    dense_dir, shs_dir, analysis_dir, corpus_dir, out_file = map(Path, sys.argv[1:6])
-    _main(dense_dir, shs_dir, analysis_dir, corpus_dir, out_file, float(sys.argv[6]) if len(sys.argv) > 6 else 0.75)
+    script(_main)

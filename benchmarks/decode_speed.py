@@ -2,17 +2,17 @@
 
 Run as `python -m tprune.benchmarks.decode_speed base OUT.json`, or `tiny`, or with a trained model and its corpus
 `python -m tprune.benchmarks.decode_speed MODEL OUT.json CORPUS`. Random models translate 20 random tokens into 25.
-CTranslate2 comes with `pip install -e '.[peers]'`; a peer that cannot run here is skipped with a line that says why.
+Needs CTranslate2 (`pip install -e '.[peers]'`); another peer that cannot run here is skipped with a line that says why.
 """
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+import typer
 
 from tprune import artifact
 from tprune.artifact import Artifact
@@ -20,8 +20,10 @@ from tprune.benchmarks import floor, latency, quality, record, stats
 from tprune.benchmarks.lineup import line_up
 from tprune.benchmarks.peers import ct2_format
 from tprune.benchmarks.peers.table import at_hand
-from tprune.benchmarks.ratios import timed_fields
+from tprune.benchmarks.ratios import timed_fields, unequal_work
 from tprune.benchmarks.record import Row
+from tprune.entry import script
+from tprune.errors import InputError
 from tprune.model import checkpoint
 from tprune.model.search import Search
 from tprune.model.shape import dense_config
@@ -91,7 +93,13 @@ def measure(name: str, model: Artifact, sentences: Sequence[Sequence[int]], new_
                         target_tokens=target,
                         same_as_peer=float(np.mean([a == b for a, b in zip(outputs, expected, strict=True)])),
                         **bounds,
-                        **timed_fields(times, one.key, (PEER, one.arithmetic), PEER),
+                        **timed_fields(
+                            times,
+                            one.key,
+                            (PEER, one.arithmetic),
+                            PEER,
+                            doubts=unequal_work(outputs, expected, one.precision),
+                        ),
                     )
                 )
     return rows
@@ -104,15 +112,21 @@ def _random_model(size: str, out: Path) -> Artifact:
     return artifact.read(out, "model")
 
 
-def _main(named: str, out: Path, *corpus: str) -> None:
-    if named in SIZES:
+def _main(
+    model: Annotated[str, typer.Argument(help="base, tiny, or a model's directory.")],
+    out: Path,
+    corpus: Annotated[Path | None, typer.Argument(help="Of the model.")] = None,
+) -> None:
+    if corpus is None and model not in SIZES:
+        raise InputError("no corpus to translate", got=model, wanted=f"{' or '.join(SIZES)}, or a model and its corpus")
+    if corpus is None:
         chance = np.random.default_rng(0)
-        sentences: Any = chance.integers(4, SIZES[named]["vocab_size"], (RANDOM_SENTENCES, SOURCE)).tolist()
+        sentences: Any = chance.integers(4, SIZES[model]["vocab_size"], (RANDOM_SENTENCES, SOURCE)).tolist()
         with TemporaryDirectory() as scratch:
-            rows = measure(named, _random_model(named, Path(scratch) / "model"), sentences, TARGET)
+            rows = measure(model, _random_model(model, Path(scratch) / "model"), sentences, TARGET)
     else:
-        text = open_corpus(artifact.read(Path(corpus[0]), "corpus"))
-        rows = measure(out.stem, artifact.read(Path(named), "model"), quality.spread(text, REAL_SENTENCES), None)
+        text = open_corpus(artifact.read(corpus, "corpus"))
+        rows = measure(out.stem, artifact.read(Path(model), "model"), quality.spread(text, REAL_SENTENCES), None)
     record.write(out, rows)
     for row in rows:
         assert row.latency_ms is not None
@@ -122,4 +136,4 @@ def _main(named: str, out: Path, *corpus: str) -> None:
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:])
+    script(_main)

@@ -22,6 +22,7 @@ from tprune.benchmarks.comparison import PYTORCH
 from tprune.benchmarks.lineup import Candidate, Contestant, line_up
 from tprune.benchmarks.peers import ct2_format
 from tprune.benchmarks.record import Row
+from tprune.entry import script
 from tprune.errors import MachineError
 from tprune.model import checkpoint
 from tprune.model.search import Search
@@ -144,4 +145,4 @@ def _main(model: Path, corpus: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    _main(*map(Path, sys.argv[1:]))
+    script(_main)

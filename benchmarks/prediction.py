@@ -7,14 +7,14 @@ FOLDER keeps the bundles, and a killed run goes on.
 """
 
 import random
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 
 from tprune import artifact
 from tprune.benchmarks import table as tables
@@ -22,6 +22,7 @@ from tprune.benchmarks.filling import CONVENTIONS, LocalMeter, Meter
 from tprune.benchmarks.probes import Task
 from tprune.benchmarks.table import LatencyTable
 from tprune.delivery_config import Table
+from tprune.entry import script
 from tprune.errors import InputError
 from tprune.json_file import write_json
 from tprune.model import checkpoint
@@ -114,7 +115,7 @@ def compare(
             {
                 "model": name,
                 "shapes": {stack: getattr(config, f"{stack}_shapes") for stack in ("encoder", "decoder")},
-                "vocabulary": config.vocab_size,
+                "vocabulary": config.output_size,
                 "measured_ms": measured[name],
                 "predicted_ms": predicted[name],
                 "speedup": speedups[name],
@@ -146,21 +147,24 @@ def _config(
     like: TPruneConfig, d_model: int, vocabulary: int, encoder: list[dict[str, Any]], decoder: list[dict[str, Any]]
 ) -> TPruneConfig:
     config = deepcopy(like)
-    config.d_model, config.vocab_size, config.target_vocab_size = d_model, vocabulary, None
+    config.d_model, config.vocab_size = d_model, vocabulary
+    config.target_vocab_size = config.output_vocab_size = None
     config.encoder_shapes, config.decoder_shapes = encoder, decoder
     return config
 
 
-def _main(source: Path, out: Path, folder: Path, *given: Path) -> None:
-    made, table = artifact.read(source, tables.KIND), tables.read(source)
+def _main(table: Path, out: Path, folder: Path, models: Annotated[list[Path] | None, typer.Argument()] = None) -> None:
+    if models and len(models) < 2:
+        raise InputError("nothing to compare with", got=models[0], wanted="the dense model and at least one other")
+    made, filled = artifact.read(table, tables.KIND), tables.read(table)
     said = made.manifest["config"]
     like = TPruneConfig(**{name: said["like"][name] for name in CONVENTIONS})
-    models = {name: TPruneConfig.from_dict(checkpoint.read_config(path)) for name, path in named(given).items()}
+    given = {name: TPruneConfig.from_dict(checkpoint.read_config(path)) for name, path in named(models or ()).items()}
     settings = Table(**{name: value for name, value in said.items() if name in Table.model_fields})
     if settings.device is not None:
-        raise InputError("a table of a device", where=source, got=settings.device, wanted="one of this machine")
-    meter = LocalMeter(folder, settings, table.source_tokens)
-    found = compare(table, models or shapes(table, like, MODELS), meter)
+        raise InputError("a table of a device", where=table, got=settings.device, wanted="one of this machine")
+    meter = LocalMeter(folder, settings, filled.source_tokens)
+    found = compare(filled, given or shapes(filled, like, MODELS), meter)
     write_json(out, found)
     for row in found["rows"] if models else ():
         tell(f"{row['model']}: {row['speedup']['measured']:.2f}x, predicted {row['speedup']['predicted']:.2f}x")
@@ -171,4 +175,4 @@ def _main(source: Path, out: Path, folder: Path, *given: Path) -> None:
 
 
 if __name__ == "__main__":
-    _main(*map(Path, sys.argv[1:]))
+    script(_main)

@@ -70,7 +70,7 @@ def grid_for(config: TPruneConfig, d_models: Sequence[int] = (), points: int = 3
     layers = [layer for stack in lines.STACKS for layer in lines.layer_shapes(config, stack)]
     shapes = [shape for layer in layers for shape in layer.values() if lines.is_there(shape)]
     attentions = [shape for shape in shapes if isinstance(shape, Mapping)]
-    vocabulary = config.target_vocab_size or config.vocab_size
+    vocabulary = config.output_size
     return Grid(
         tuple(sorted({config.d_model, *d_models})),
         _halved(max(shape["heads"] for shape in attentions), 1, points),
@@ -215,7 +215,7 @@ def _model(
 ) -> TPruneConfig:
     """A model without layers but for those given, by stack; a sub-layer that is not named is gone."""
     config = deepcopy(like)
-    config.d_model, config.target_vocab_size = d_model, None
+    config.d_model, config.target_vocab_size, config.output_vocab_size = d_model, None, None
     config.vocab_size = grid.vocabulary[-1] if vocabulary is None else vocabulary
     narrow = attention_shape(grid.heads[0], grid.width[0])
     gone = {**narrow, "heads": 0}

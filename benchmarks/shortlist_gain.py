@@ -6,16 +6,16 @@ test text is translated once, with the size chosen. Sentences are translated one
 one would have the candidates of all.
 """
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 
 from tprune import artifact, delivery_config
 from tprune.artifact import Artifact
@@ -23,6 +23,7 @@ from tprune.benchmarks import latency, quality, record, stats
 from tprune.benchmarks.ratios import timed_fields
 from tprune.benchmarks.record import DENSE, Row
 from tprune.delivery_config import PRECISIONS, Bench, Export
+from tprune.entry import script
 from tprune.export import description, runtime
 from tprune.export import lexicon as lexicons
 from tprune.export import shortlist as shortlists
@@ -228,7 +229,7 @@ def _line(trial: Trial) -> str:
     )
 
 
-def _main(model: Path, text: Path, out: Path, lessons: Path | None = None) -> None:
+def _main(model: Path, text: Path, out: Path, lessons: Annotated[Path | None, typer.Argument()] = None) -> None:
     taught = None if lessons is None else artifact.read(lessons, "corpus")
     rows = measure(out.stem, artifact.read(model, "model"), artifact.read(text, "corpus"), taught)
     record.write(out, rows)
@@ -244,4 +245,4 @@ def _main(model: Path, text: Path, out: Path, lessons: Path | None = None) -> No
 
 
 if __name__ == "__main__":
-    _main(*map(Path, sys.argv[1:]))
+    script(_main)

@@ -3,7 +3,6 @@
 Run as `python -m tprune.benchmarks.throughput MODEL CORPUS OUT.json`.
 """
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,19 +12,20 @@ import numpy as np
 
 from tprune import artifact
 from tprune.artifact import Artifact
-from tprune.benchmarks import latency, quality, record
+from tprune.benchmarks import latency, quality, record, stats
 from tprune.benchmarks.comparison import PYTORCH, open_entry
 from tprune.benchmarks.lineup import Contestant, line_up
 from tprune.benchmarks.peers import ct2, ct2_format
-from tprune.benchmarks.ratios import ratio_fields
+from tprune.benchmarks.ratios import ratio_fields, unequal_work
 from tprune.benchmarks.record import Row
+from tprune.entry import script
 from tprune.model import checkpoint
 from tprune.model.decode import translate
 from tprune.model.search import Search
 from tprune.progress import tell
 from tprune.text.corpus import open_corpus
 
-BATCH, ROUNDS, SECONDS = 32, 3, 3.0
+BATCH, ROUNDS, SECONDS = 32, stats.LEAST_ROUNDS, 3.0
 THREADS = (1, 2)
 ENGINES = (PYTORCH, "onnxruntime")
 PEER = ct2_format.PEER.name
@@ -80,7 +80,14 @@ def measure(
                         sentences_per_second={"p50": float(np.median(speeds)), "samples": speeds.round(3).tolist()},
                         target_tokens=float(np.mean([len(ids) for ids in found])),
                         same_as_peer=float(np.mean([a == b for a, b in zip(found, expected, strict=True)])),
-                        **ratio_fields(times, one.key, (PEER, one.arithmetic), PEER, least_samples=rounds),
+                        **ratio_fields(
+                            times,
+                            one.key,
+                            (PEER, one.arithmetic),
+                            PEER,
+                            least_samples=stats.LEAST_ROUNDS,
+                            doubts=unequal_work(found, expected, one.precision),
+                        ),
                     )
                 )
     return rows
@@ -113,4 +120,4 @@ def _main(model: Path, corpus: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    _main(*map(Path, sys.argv[1:]))
+    script(_main)

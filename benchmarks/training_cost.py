@@ -3,7 +3,6 @@
 Run as `python -m tprune.benchmarks.training_cost MODEL CORPUS OUT.json`.
 """
 
-import sys
 from pathlib import Path
 from time import perf_counter
 
@@ -11,11 +10,13 @@ import numpy as np
 import torch
 
 from tprune.benchmarks import record, stats
+from tprune.entry import script
 from tprune.json_file import write_json
 from tprune.learn.batches import TokenBatches, inputs_and_labels
 from tprune.learn.losses import cross_entropy
 from tprune.learn.machine import attention_kernel, half, kept_memory
 from tprune.model import checkpoint
+from tprune.progress import tell
 from tprune.provenance import made_by
 from tprune.sparsity import lines
 from tprune.sparsity.penalties import Decoupled
@@ -79,8 +80,11 @@ def measure(model_dir: Path, corpus_dir: Path) -> dict[str, object]:
     }
 
 
-if __name__ == "__main__":
-    model_path, corpus_path, out = map(Path, sys.argv[1:])
-    found = measure(model_path, corpus_path)
+def _main(model: Path, corpus: Path, out: Path) -> None:
+    found = measure(model, corpus)
     write_json(out, found)
-    print(f"SHS step / plain step: {found['ratio']:.3f} ({found['ratio_lower']:.3f} to {found['ratio_upper']:.3f})")
+    tell(f"SHS step / plain step: {found['ratio']:.3f} ({found['ratio_lower']:.3f} to {found['ratio_upper']:.3f})")
+
+
+if __name__ == "__main__":
+    script(_main)

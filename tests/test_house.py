@@ -19,6 +19,7 @@ FLOORS = (
         "ranks",
         "stopwatch",
         "progress",
+        "entry",
         "section",
         "config",
         "delivery_config",

@@ -9,10 +9,12 @@ OUT/rows/ROW    plans, models, bundles and results of one row and seed
 OUT/results.json, OUT/report
 """
 
-import argparse
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from tprune import artifact, delivery, pipeline, recovery, rounds, settings, stages, trim
 from tprune.artifact import Artifact
@@ -21,6 +23,7 @@ from tprune.benchmarks.record import DENSE, Row
 from tprune.benchmarks.report import write_report
 from tprune.benchmarks.suite import Job, Suite, jobs, load
 from tprune.config import Config
+from tprune.entry import script
 from tprune.errors import InputError, TpruneError
 from tprune.json_file import read_json
 from tprune.progress import tell as tell_user
@@ -216,17 +219,16 @@ def _logs(path: Path) -> Path:
     return path.with_name(path.name + ".logs")
 
 
-def _main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tprune.ablation", description=__doc__)
-    parser.add_argument("suite", type=Path, help="a .toml file, such as benchmarks/suite.toml")
-    parser.add_argument("out", type=Path, help="directory of the runs and of results.json")
-    parser.add_argument("--run", type=Path, help="take corpus, dense model and analysis from this run")
-    parser.add_argument("--set", action="append", default=[], metavar="section.key=value", help="for every row")
-    given = parser.parse_args()
-    suite = load(given.suite)
-    suite = suite.model_copy(update={"set": (*suite.set, *given.set)})
-    print(run(suite, given.out, tell_user, given.run))
+def _main(
+    suite: Annotated[Path, typer.Argument(help="A .toml file, such as benchmarks/suite.toml.")],
+    out: Annotated[Path, typer.Argument(help="Directory of the runs and of results.json.")],
+    base: Annotated[Path | None, typer.Option("--run", help="Corpus, dense model and analysis are there.")] = None,
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="section.key=value, for every row.")] = None,
+) -> None:
+    chosen = load(suite)
+    chosen = chosen.model_copy(update={"set": (*chosen.set, *(overrides or ()))})
+    print(run(chosen, out, tell_user, base))
 
 
 if __name__ == "__main__":
-    _main()
+    script(_main)

@@ -3,19 +3,15 @@
 Heavy imports stand inside the verbs, so that `--help` is instant.
 """
 
-import logging
-import os
 import sys
-import warnings
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Annotated, cast
 
 import typer
 
-from tprune import delivery_verbs, options, settings, verbs
-from tprune.errors import TpruneError
-from tprune.progress import console, tell
+from tprune import delivery_verbs, entry, options, settings, verbs
+from tprune.progress import tell
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -97,7 +93,7 @@ def translate(
         lines += 1
         if isinstance(found, Refused):
             refused += 1
-            _complain(f"line {found.line}: {found.reason}")
+            entry.complain(f"line {found.line}: {found.reason}")
         output.write(b"\n" if isinstance(found, Refused) else f"{found}\n".encode())
         output.flush()
     if refused:
@@ -143,33 +139,8 @@ def convert(
 
 
 def main() -> None:
-    """Run the command; a TpruneError is one readable line and exit code 1."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    _quiet()
-    try:
-        app()
-    except TpruneError as error:
-        _complain(error)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        console.print("stopped; the same command goes on from here")
-        sys.exit(130)
-
-
-def _complain(error: object) -> None:
-    console.print(f"error: {error}", style="red", soft_wrap=True, markup=False)
-
-
-def _warn(message: Warning | str, *_: object, **__: object) -> None:
-    tell(f"warning: {message}")
-
-
-def _quiet() -> None:
-    """Keep libraries' advice to developers off the user's terminal; a warning is one line without its place in code."""
-    warnings.showwarning = _warn
-    warnings.filterwarnings("ignore", module=r"(torch|torchao|executorch|transformers|onnxscript)(\..*)?$")
-    for name in ("torchao", "torch.utils._pytree", "transformers.trainer"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    """Run the command."""
+    entry.call(app)
 
 
 if __name__ == "__main__":

@@ -122,7 +122,7 @@ def _norm(spec: Any, norm: nn.LayerNorm) -> None:
 
 
 def _array(tensor: torch.Tensor) -> Any:
-    return tensor.detach().float().contiguous().numpy()
+    return tensor.detach().float().numpy().copy()  # quantizing scales it in place
 
 
 PEER = Peer(

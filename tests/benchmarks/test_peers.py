@@ -1,6 +1,7 @@
 """Peers translate with our weights as we do, so that a comparison of times compares the same work."""
 
 import sys
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -54,9 +55,10 @@ def test_its_int8_form_is_smaller_and_runs(tmp_path: Path) -> None:
     from tprune.benchmarks.peers import ct2, ct2_format
 
     built = model(d_model=64, ffn=256)
-    search = Search.of(built, max_new_tokens=12)
+    search, before = Search.of(built, max_new_tokens=12), deepcopy(built.state_dict())
     for precision in ("fp32", "int8"):
         ct2_format.convert(built, tmp_path / precision, precision)
+    assert all(torch.equal(weight, before[name]) for name, weight in built.state_dict().items())  # the next peer's turn
     sizes = {precision: (tmp_path / precision / "model.bin").stat().st_size for precision in ("fp32", "int8")}
     assert sizes["int8"] < 0.5 * sizes["fp32"]
     found = ct2.open_translator(tmp_path / "int8", 1, "int8", search)([5, 6, 7, 1])

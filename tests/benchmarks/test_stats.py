@@ -1,5 +1,6 @@
 """Statistics against the definitions, brute force and sacreBLEU itself."""
 
+import itertools
 import math
 import random
 import statistics as by_hand
@@ -45,28 +46,36 @@ def test_percentiles_need_samples() -> None:
 
 
 def test_speedup_is_the_ratio_of_medians_with_an_interval_over_rounds() -> None:
-    baseline = np.array([[10.0, 12.0, 14.0], [20.0, 24.0, 28.0], [11.0, 12.0, 13.0]])
+    baseline = np.array([[10.0, 12.0, 14.0], [20.0, 24.0, 28.0], [11.0, 12.0, 13.0]] * 2)
     candidate = baseline / 2
     found = stats.speedup(baseline, candidate)
     assert found == stats.Speedup(2.0, 2.0, 2.0)  # drift shared by both sides cancels
 
 
 def test_speedup_interval_against_enumeration() -> None:
-    baseline = np.array([[10.0, 11.0], [14.0, 13.0]])
-    candidate = np.array([[5.0, 6.0], [9.0, 9.5]])
-    ratios = [
-        by_hand.median([*baseline[i], *baseline[j]]) / by_hand.median([*candidate[i], *candidate[j]])
-        for i in range(2)
-        for j in range(2)
-    ]
+    baseline = np.array([[10.0], [11.0], [14.0], [13.0], [12.0], [17.0]])
+    candidate = np.array([[5.0], [6.0], [9.0], [9.5], [5.5], [8.0]])
+    draws = np.array(list(itertools.product(range(6), repeat=6)))
+    ratios = np.median(baseline[draws, 0], axis=1) / np.median(candidate[draws, 0], axis=1)
     found = stats.speedup(baseline, candidate, resamples=4000)
-    assert found.lower == pytest.approx(min(ratios))
-    assert found.upper == pytest.approx(max(ratios))
-    assert found.ratio == pytest.approx(12 / 7.5)
+    assert found.lower == pytest.approx(np.quantile(ratios, 0.025), rel=0.01)
+    assert found.upper == pytest.approx(np.quantile(ratios, 0.975), rel=0.01)
+    assert found.ratio == pytest.approx(12.5 / 7)
 
 
 def test_one_round_has_no_interval() -> None:
     assert stats.speedup([[10.0, 20.0, 30.0]], [[10.0, 10.0, 10.0]]) == stats.Speedup(2.0, None, None)
+
+
+@pytest.mark.parametrize("rounds", [2, 3, 5, 6])
+def test_the_interval_holds_the_ratio_in_19_of_20_cases(rounds: int) -> None:
+    chance, held = np.random.default_rng(rounds), 0
+    for _ in range(400):
+        noise = chance.normal(0, 0.1, (rounds, 1))
+        found = stats.speedup(np.full((rounds, 3), 20.0), 10 * np.exp(noise) * np.ones((1, 3)), resamples=200)
+        assert found.lower is not None and found.upper is not None
+        held += found.lower <= 2 <= found.upper
+    assert held / 400 > (0.92 if rounds < 6 else 0.85)  # the bootstrap's is a little narrow even with six
 
 
 def test_unpaired_samples_are_refused() -> None:

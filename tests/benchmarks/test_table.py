@@ -144,6 +144,15 @@ def test_a_projection_that_fits_into_the_cache_alone_costs_what_it_does_behind_l
     assert table.predict(table.read(made.path), trimmed) == pytest.approx(whole(trimmed), rel=1e-4)
 
 
+def test_a_trimmed_models_probes_say_as_many_tokens_as_their_names(tmp_path: Path) -> None:
+    like = TPruneConfig(**{**LIKE.to_dict(), "output_vocab_size": 160})
+    grid = probes.grid_for(like)
+    assert grid.vocabulary == (20, 80, 160)
+    tasks = {task.name: task for task in probes.groups(like, grid, TARGET, 2)[0].tasks}
+    assert [tasks[f"output vocabulary={size}"].config.output_size for size in grid.vocabulary] == [20, 80, 160]
+    assert prediction.shapes(filled(tmp_path, like), like, 1)["largest"].output_size == 160
+
+
 def test_models_of_one_name_are_told_apart() -> None:
     a, b, other = Path("a/3x"), Path("b/3x"), Path("b/dense")
     assert prediction.named((a, other, b)) == {"a/3x": a, "dense": other, "b/3x": b}
