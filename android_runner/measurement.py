@@ -4,13 +4,13 @@ What is compared ran with the same pinning, threads, engine and precision, or is
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tprune.android_runner import cold_starts, energy
+from tprune.android_runner import cold_starts, energy, readings
 from tprune.android_runner.journal import Journal
 from tprune.android_runner.session import Pass, Session
 from tprune.artifact import Artifact
@@ -28,6 +28,21 @@ from tprune.text.corpus import Corpus
 
 Key = tuple[str, str, str]
 """Engine, precision and model name."""
+
+
+@dataclass(frozen=True)
+class Tested:
+    """The whole test set, translated by one model.
+
+    Attributes:
+        journal: Of the pass.
+        output: What came out, and its scores.
+        translations: Target ids by source ids.
+    """
+
+    journal: Journal
+    output: Output
+    translations: Mapping[tuple[int, ...], Sequence[int]]
 
 
 def measure(
@@ -53,7 +68,7 @@ def measure(
     Raises:
         InputError: A model has nothing to be compared with, or a bundle that a device cannot run.
         DeviceLostError: The device vanished and did not come back; the same call goes on.
-        MachineError: The runner fails, or runs differ in what must be equal.
+        MachineError: The runner fails, or passes differ in what must be equal: the error names where they are kept.
     """
     groups: dict[tuple[str, str], dict[str, Artifact]] = {}
     for (engine, precision, model), entry in entries.items():
@@ -80,10 +95,10 @@ def measure(
             "made_by": made_by(),
         }
         tests = _tests(session, engine, precision, models, corpus, language)
-        outputs = {(precision, model): output for model, (_, output) in tests.items()}
-        timed = _timed(session, engine, precision, models, corpus)
+        outputs = {(precision, model): tested.output for model, tested in tests.items()}
+        timed = _timed(session, engine, precision, models, corpus, tests)
         for model, entry in models.items():
-            memory = tests[model][0].journal
+            memory = tests[model].journal
             assert memory.load is not None
             yield Row(
                 **shared,
@@ -97,7 +112,7 @@ def measure(
 
 def _tests(
     session: Session, engine: str, precision: str, models: Mapping[str, Artifact], corpus: Corpus, language: str
-) -> dict[str, tuple[Pass, Output]]:
+) -> dict[str, Tested]:
     """The whole test set once, which also tells the most memory that a model takes."""
     found = {}
     for model, entry in models.items():
@@ -109,12 +124,18 @@ def _tests(
         translations: list[list[int]] = [[] for _ in given]
         for index, one in zip(full, done.journal.timed, strict=True):
             translations[index] = one.tokens
-        found[model] = done, quality.scored(translations, corpus, language, words)
+        by_source = {tuple(ids): translated for ids, translated in zip(given, translations, strict=True)}
+        found[model] = Tested(done.journal, quality.scored(translations, corpus, language, words), by_source)
     return found
 
 
 def _timed(
-    session: Session, engine: str, precision: str, models: Mapping[str, Artifact], corpus: Corpus
+    session: Session,
+    engine: str,
+    precision: str,
+    models: Mapping[str, Artifact],
+    corpus: Corpus,
+    tests: Mapping[str, Tested],
 ) -> dict[str, dict[str, Any]]:
     """Cold starts in turn, the order rotated by one each time, as fields of result rows."""
     settings, names = session.settings, list(models)
@@ -133,27 +154,61 @@ def _timed(
         for model in names[shift:] + names[:shift]:
             name = f"{engine}-{precision}-{model}-{turn}"
             passes[model].append(session.run(models[model], name, sentences[model], **job))
-    refuse_unequal({model: [one.journal for one in done] for model, done in passes.items()}, session.device.name)
+    refuse_unequal(
+        {model: [tests[model].journal, *(one.journal for one in done)] for model, done in passes.items()},
+        session.device.name,
+        f"delete {session.folder} and run the same command again, and let nothing change on the device meanwhile",
+    )
     times = _paired({model: [one.journal for one in done] for model, done in passes.items()})
     found = {}
     for model, done in passes.items():
         fields = timed_fields(times, model, DENSE, DENSE)
         fields["latency_ms"]["p99"] = float(np.percentile(times[model], 99))
         gates = [one.gate.reason for one in done if one.gate.reason and session.facts.kind == "phone"]
-        reasons = [*fields["valid"]["reasons"], *dict.fromkeys(gates)]
-        fields["valid"] = {"ok": not reasons, "reasons": reasons}
         journals = [one.journal for one in done]
-        found[model] = fields | cold_starts.fields(journals) | energy.fields(journals)
+        found[model] = fields | cold_starts.fields(journals) | energy.fields(journals) | readings.fields(journals)
         found[model]["gates"] = [asdict(one.gate) for one in done]
         if settings.sustained_minutes:
             name = f"{engine}-{precision}-{model}-sustained"
             long = session.run(models[model], name, sentences[model], runs=1, seconds=60 * settings.sustained_minutes)
             found[model]["sustained_ms"] = cold_starts.minutes(long.journal)
+            found[model]["sustained_gate"] = asdict(long.gate)
+            journals.append(long.journal)
+        reasons = [*fields["valid"]["reasons"], *dict.fromkeys(gates)]
+        if wrong := wrong_outputs(journals, sentences[model], tests[model].translations):
+            reasons.append(wrong)
+        found[model]["valid"] = {"ok": not reasons, "reasons": reasons}
     return found
 
 
-def refuse_unequal(journals: Mapping[str, Sequence[Journal]], where: str) -> None:
+def wrong_outputs(
+    journals: Sequence[Journal],
+    sentences: Sequence[Sequence[int]],
+    translations: Mapping[tuple[int, ...], Sequence[int]],
+) -> str | None:
+    """Why times may not be quoted: what was timed is not the translation that was scored.
+
+    Args:
+        journals: Of a model's timed passes.
+        sentences: Their source ids.
+        translations: Target ids by source ids, as the test pass found them.
+    """
+    looked = [(translations.get(tuple(sentences[one.index])), one.tokens) for run in journals for one in run.timed]
+    wrong = sum(wanted is not None and wanted != tokens for wanted, tokens in looked)
+    return f"{wrong} of {len(looked)} timed sentences came out otherwise than in the test pass" if wrong else None
+
+
+def refuse_unequal(
+    journals: Mapping[str, Sequence[Journal]],
+    where: str,
+    fix: str = "measure them in one session that nothing changes in between",
+) -> None:
     """Refuse to compare runs that differ in what the runner itself says of pinning, threads, mode or engine.
+
+    Args:
+        journals: By model.
+        where: Which device, for the error.
+        fix: What the user can do about it.
 
     Raises:
         MachineError: They do.
@@ -174,7 +229,7 @@ def refuse_unequal(journals: Mapping[str, Sequence[Journal]], where: str) -> Non
                 f"processors {','.join(map(str, cpus))}"
                 for (mode, threads, cpus, engine, version), models in said.items()
             ],
-            fix="measure them in one session that nothing changes in between",
+            fix=fix,
         )
 
 

@@ -1,6 +1,9 @@
 """Runs whose end is not as it should be: the device restarts, or the runner is killed."""
 
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from tprune.android_runner.build import Runner
 from tprune.android_runner.links import Local
 from tprune.android_runner.refusals import DeviceLostError
 from tprune.android_runner.run_file import Job
-from tprune.android_runner.transport import Device
+from tprune.android_runner.transport import Device, StoppedError
 from tprune.export import description
 from tprune.export.runtime import open_bundle
 from tprune.model import decode
@@ -51,6 +54,76 @@ def test_a_device_that_restarts_with_every_run_is_given_up(
     error = error_of(execution.execute_steadily, device, runner, bundle, JOB, [[5]], "one", 1.0)
     assert error.startswith("local: the device loses every run · got 5 times gone, and the run with it · look whether")
     assert len({*started}) == len(started) == 5
+
+
+def asleep(folder: Path) -> Runner:
+    """A runner that never ends."""
+    folder.mkdir()
+    (folder / "ort_runner").write_text("#!/bin/sh\nsleep 987 & wait\n")
+    (folder / "ort_runner").chmod(0o755)
+    return Runner(folder, ("./ort_runner",), "onnxruntime", "x86_64")
+
+
+def test_a_device_is_found_ready_directly_before_each_start(
+    small_bundles: Callable[[str, str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = artifact.read(small_bundles("onnxruntime", "fp32"), "bundle")
+    device, happened = Device(Local(str(tmp_path / "device"))), list[str]()
+    push = device.push
+
+    def pushed(files: Any) -> list[str]:
+        happened.append("push")
+        return push(files)
+
+    def lost(folder: str, command: list[str]) -> None:
+        happened.append("start")
+        raise DeviceLostError("the device is not there")
+
+    monkeypatch.setattr(device, "push", pushed)
+    monkeypatch.setattr(device, "start", lost)
+    given = device, asleep(tmp_path / "runner"), bundle, JOB, [[5]], "one", 1.0
+    error_of(execution.execute_steadily, *given, lambda: happened.append("ready"))
+    assert happened == ["push", "push", "ready", "start"] * 5
+
+
+def test_a_device_that_is_lost_at_every_look_is_given_up(
+    small_bundles: Callable[[str, str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = artifact.read(small_bundles("onnxruntime", "fp32"), "bundle")
+    device, looks = Device(Local(str(tmp_path / "device"))), list[str]()
+
+    def lost(folder: str) -> str:
+        looks.append(folder)
+        raise DeviceLostError("the device's answer broke off")
+
+    monkeypatch.setattr(device, "poll", lost)
+    error = error_of(
+        execution.execute_steadily, device, asleep(tmp_path / "runner"), bundle, JOB, [[5]], "one", 1.0
+    )  # fmt: skip
+    assert error.startswith(
+        "local: the device is lost again and again while a run is waited for · "
+        "got 20 losses, the last one: the device's answer broke off · look at its cable or network"
+    )
+    assert len(looks) == 21
+    assert Device(Local(str(tmp_path / "device"))).poll(looks[0]) == "gone"  # it was ended
+
+
+def test_a_run_that_nobody_waits_for_is_ended(small_bundles: Callable[[str, str], Path], tmp_path: Path) -> None:
+    bundle, stop = artifact.read(small_bundles("onnxruntime", "fp32"), "bundle"), threading.Event()
+    device = Device(Local(str(tmp_path / "device")), stop=stop)
+    given = device, asleep(tmp_path / "runner"), bundle, JOB, [[5]], "one", 1.0
+    with ThreadPoolExecutor(1) as aside:
+        waiting = aside.submit(execution.execute_steadily, *given)
+        limit = time.monotonic() + 60
+        while not (found := list(tmp_path.glob("device/runs/one-*/pid"))):
+            assert time.monotonic() < limit
+            time.sleep(0.05)
+        folder = f"runs/{found[0].parent.name}"
+        assert device.poll(folder) == "running"
+        stop.set()
+        with pytest.raises(StoppedError):
+            waiting.result(30)
+    assert device.poll(folder) == "gone"
 
 
 @pytest.mark.parametrize(

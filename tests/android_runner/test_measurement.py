@@ -1,12 +1,19 @@
 """What a device's rows say: every bundle reads its sentences in its own ids."""
 
+import json
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.android_runner import test_journal
 from tests.android_runner.contestants import QUICK, Given, bundle_of, open_session, rows_of
+from tests.artifacts import error_of
 from tprune import delivery
+from tprune.android_runner import journal, readings
 from tprune.android_runner.build import Runner
 from tprune.artifact import Artifact
 from tprune.benchmarks import quality
@@ -58,3 +65,60 @@ def test_a_folder_for_a_trimmed_bundle_holds_its_own_ids(
     }
     assert texts["small"] == texts["dense"]
     assert len(texts["small"]) == 7
+
+
+def test_passes_of_different_engines_say_what_to_delete(
+    runners: Callable[[str], Runner], given: Given, tmp_path: Path
+) -> None:
+    runners("onnxruntime")
+    rows_of(given, open_session(tmp_path, settings=ONCE))
+    done = tmp_path / "done" / "onnxruntime-fp32-small-0.jsonl"
+    older = [json.loads(line) for line in done.read_text().splitlines()[:-1]]
+    older[2]["engine_version"] = "1.2.3"
+    done.write_bytes(test_journal.written(*older))
+    for _ in range(2):
+        error = error_of(rows_of, given, open_session(tmp_path, settings=ONCE))
+        assert "these runs cannot be compared" in error and "small: onnxruntime 1.2.3" in error
+        assert f"delete {tmp_path / 'done'} and run the same command again" in error
+    shutil.rmtree(tmp_path / "done")
+    assert len(rows_of(given, open_session(tmp_path, settings=ONCE))) == 2
+
+
+def test_what_was_timed_is_what_was_scored(runners: Callable[[str], Runner], given: Given, tmp_path: Path) -> None:
+    runners("onnxruntime")
+    settings = ONCE.model_copy(update={"sustained_minutes": 0.001})
+
+    def reasons() -> list[list[str]]:
+        rows = rows_of(given, open_session(tmp_path, settings=settings))
+        return [[reason for reason in row.valid.reasons if "otherwise" in reason] for row in rows]
+
+    assert reasons() == [[], []]
+    for name in ("small-0", "dense-sustained"):
+        done = tmp_path / "done" / f"onnxruntime-fp32-{name}.jsonl"
+        lines = [json.loads(line) for line in done.read_text().splitlines()[:-1]]
+        timed = [line for line in lines if line["kind"] == "sentence" and line["timed"]]
+        timed[-1]["tokens"].append(7)
+        done.write_bytes(test_journal.written(*lines))
+    dense, small = reasons()
+    for found in (dense, small):
+        assert len(found) == 1
+        assert re.fullmatch("1 of [0-9]+ timed sentences came out otherwise than in the test pass", found[0])
+
+
+def test_clocks_and_temperatures_of_the_timed_part() -> None:
+    def state(at: int, khz: dict[str, int | None] | None, mc: dict[str, int | None] | None) -> dict[str, Any]:
+        memory = {"resident_bytes": None, "peak_resident_bytes": None}
+        return {"kind": "state", "at_ns": at, "frequency_khz": khz, "temperature_mc": mc, **memory}
+
+    def run(*states: dict[str, Any]) -> journal.Journal:
+        start = test_journal.START | {"cpus": [0, 4]}
+        return journal.parse(test_journal.written(start, test_journal.LOAD, *states))
+
+    before = state(0, {"0": 1, "4": 1}, {"0 skin": 1})  # not timed yet
+    one = run(before, state(1, {"0": 300, "1": 5, "4": None}, {"0 skin": 31_500, "1 gpu": None}), state(2, None, None))
+    two = run(before, state(1, {"0": 900, "4": 2000}, {"0 skin": 34_000}))
+    assert readings.fields([one, two]) == {
+        "frequency_khz": {"0": {"min": 300, "max": 900}, "4": {"min": 2000, "max": 2000}},
+        "temperature_c": {"0 skin": {"min": 31.5, "max": 34.0}},
+    }
+    assert readings.fields([run(before, state(1, None, None))]) == {}

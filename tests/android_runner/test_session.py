@@ -19,11 +19,14 @@ from tprune import delivery
 from tprune.android_runner import cold_starts, execution, journal, links, measurement
 from tprune.android_runner import device as devices
 from tprune.android_runner.build import Runner
+from tprune.android_runner.device import Gate
 from tprune.android_runner.measurement import measure
+from tprune.android_runner.refusals import DeviceLostError
 from tprune.android_runner.transport import Device
 from tprune.benchmarks import quality, record
 from tprune.benchmarks.result_table import rows_to_markdown
 from tprune.export.runtime import open_bundle
+from tprune.json_file import read_json, write_json
 from tprune.model import checkpoint
 from tprune.model.search import Search
 
@@ -47,6 +50,7 @@ def test_a_session_on_this_machine(runners: Callable[[str], Runner], given: Give
         assert said["first_sentence_ms"]["p50"] > said["load_ms"]["p50"] > 0
         assert 0 < said["ms_per_token"] < row.latency_ms.p50
         assert said["peak_memory_bytes"] > 1e6
+        assert said["sustained_gate"]["waited_seconds"] == 0
         assert len(said["sustained_ms"]) == 1 and said["sustained_ms"][0] > 0
         assert "30 samples, at least 50 wanted" in row.valid.reasons
         engine = open_bundle(given.bundles[row.model].path, 1)
@@ -113,12 +117,29 @@ def test_a_device_that_vanishes_while_it_cools_is_asked_again(
     def vanishing(device: Device, limit_c: float, seconds: float) -> devices.Gate:
         asked.append(device.name)
         if len(asked) in (2, 3):
-            raise links.DeviceLostError("the device's answer broke off", where=device.name, fix="connect it again")
+            raise DeviceLostError("the device's answer broke off", where=device.name, fix="connect it again")
         return real(device, limit_c, seconds)
 
     monkeypatch.setattr(devices, "cool_down", vanishing)
     assert len(rows_of(given, open_session(tmp_path))) == 2
     assert len(asked) == 2 + 2 + 2 * QUICK.cold_starts  # the test set and the cold starts of two models, and two more
+
+
+def test_a_pass_carries_the_gate_of_the_start_that_counts(
+    runners: Callable[[str], Runner], given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runners("onnxruntime")
+    opened, gates = open_session(tmp_path), iter([Gate(31.0, 0.0, True), Gate(44.0, 300.0, False)])
+    start = opened.device.start
+
+    def lost_at_first(folder: str, command: list[str]) -> None:
+        monkeypatch.setattr(opened.device, "start", start)
+        raise DeviceLostError("the device is not there")
+
+    monkeypatch.setattr(devices, "cool_down", lambda *_: next(gates))
+    monkeypatch.setattr(opened.device, "start", lost_at_first)
+    assert opened.run(given.bundles["small"], "one", [[5, 6]], runs=1).gate == Gate(44.0, 300.0, False)
+    assert opened.run(given.bundles["small"], "one", [[5, 6]], runs=1).gate.temperature_c == 44  # as it was kept
 
 
 def test_a_phone_that_stays_away_is_told_and_the_session_kept(
@@ -153,6 +174,18 @@ def test_two_devices_side_by_side(
     named = [(row.model_dump()["device"], row.model) for row in rows]
     serials = [way.name for way in ways.values()]
     assert named == [(serial, model) for serial in serials for model in ("dense", "small-bundle")]
+
+
+def test_another_device_of_the_same_name_does_not_go_on(tmp_path: Path) -> None:
+    open_session(tmp_path).environment()
+    open_session(tmp_path)  # the same one does
+    there = tmp_path / "done" / "environment.json"
+    cpu = read_json(there)["cpu"]
+    write_json(there, {**read_json(there), "kind": "sbc", "cpu": "BCM2712"})
+    assert error_of(open_session, tmp_path) == (
+        f"{tmp_path / 'done'}: begun on another device · kind sbc, now host-x86; cpu BCM2712, now {cpu} · "
+        "connect that one, or delete the folder to begin again"
+    )
 
 
 def test_runs_that_differ_are_not_compared() -> None:

@@ -1,0 +1,33 @@
+"""Between which clocks and temperatures a device was while it was timed, as far as it tells them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from tprune.android_runner.journal import Journal
+
+
+def fields(runs: Sequence[Journal]) -> dict[str, Any]:
+    """Lowest and highest reading over the timed parts of all runs, as fields of a result row; nothing where none is.
+
+    `frequency_khz` is by processor, of those that a run could be on; `temperature_c` is by number and name of the zone.
+    """
+    clocks, zones = [], []
+    for run in runs:
+        own = {str(cpu) for cpu in run.start.cpus} if run.start is not None else set()
+        for state in run.states[1:]:  # the first is from before the engine was loaded
+            clocks.append({cpu: khz for cpu, khz in (state.frequency_khz or {}).items() if cpu in own})
+            zones.append(state.temperature_mc or {})
+    found = {
+        "frequency_khz": _between(clocks),
+        "temperature_c": {zone: {end: mc / 1000 for end, mc in ends.items()} for zone, ends in _between(zones).items()},
+    }
+    return {name: readings for name, readings in found.items() if readings}
+
+
+def _between(looks: Iterable[Mapping[str, int | None]]) -> dict[str, dict[str, int]]:
+    values: dict[str, list[int]] = {}
+    for look in looks:
+        for name, value in look.items():
+            if value is not None:
+                values.setdefault(name, []).append(value)
+    return {name: {"min": min(all_of), "max": max(all_of)} for name, all_of in values.items()}
