@@ -143,11 +143,12 @@ def bench_devices(
     """Latency, memory and BLEU of bundles, dense and pruned, on devices side by side."""
 
     def make(partial_out: Path) -> None:
-        from concurrent.futures import ThreadPoolExecutor
+        from threading import Event
 
         from tprune.android_runner.links import open_links
         from tprune.android_runner.measurement import measure
         from tprune.android_runner.session import Session
+        from tprune.android_runner.side_by_side import on_all
         from tprune.android_runner.transport import Device
         from tprune.benchmarks import quality, record
         from tprune.progress import tell
@@ -161,9 +162,9 @@ def bench_devices(
             session = Session(device, settings.device, done, tell)
             return list(measure(experiment, dataset, session, entries, corpus, target, settings.bench))
 
-        devices = [Device(link) for link in open_links(names)]
-        with ThreadPoolExecutor(len(devices)) as side_by_side:
-            rows = [row for found in side_by_side.map(measured, devices) for row in found]
+        stop = Event()
+        devices = [Device(link, stop=stop) for link in open_links(names)]
+        rows = [row for found in on_all(devices, measured, stop, tell) for row in found]
         record.write(partial_out / "results.json", rows)
 
     parents = {"/".join(key): made for key, made in entries.items()}

@@ -1,0 +1,43 @@
+"""Devices side by side, a thread each: one that fails is told at once, and all end when nobody waits any more."""
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import TypeVar
+
+from tprune.android_runner.transport import Device
+from tprune.errors import TpruneError
+
+Found = TypeVar("Found")
+
+
+def on_all(
+    devices: Sequence[Device], work: Callable[[Device], Found], stop: threading.Event, tell: Callable[[str], None]
+) -> list[Found]:
+    """What the work gives on each device, in their order.
+
+    A device that fails is told at once, and the others go on: what they have done is kept for the next time. At an
+    interruption, or an error that nobody foresaw, they are stopped, and what runs on them is ended.
+
+    Args:
+        devices: Where, made with `stop`.
+        work: What is done on a device.
+        stop: Set to end the waiting on all devices.
+        tell: Gets a line about each device that fails while others are at work.
+
+    Raises:
+        TpruneError: The first device's, of those that failed.
+    """
+    with ThreadPoolExecutor(len(devices)) as pool:
+        asked = {pool.submit(work, device): device for device in devices}
+        try:
+            for number, done in enumerate(as_completed(asked), start=1):
+                error = done.exception()
+                if error is not None and not isinstance(error, TpruneError):
+                    raise error
+                if error is not None and number < len(devices):
+                    tell(f"{asked[done].name} failed, the others go on: {error}")
+        except BaseException:
+            stop.set()
+            raise  # when the threads have ended what runs on their devices
+    return [done.result() for done in asked]
