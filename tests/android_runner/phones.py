@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tprune.android_runner.links import Adb, Ssh, adb_devices
+from tprune.android_runner.links import Adb, Local, Said, Ssh, adb_devices
 from tprune.android_runner.transport import Device
 
 DEBIAN13 = Path(os.environ.get("TPRUNE_DEBIAN13") or ROOT / "build" / "debian13")
@@ -41,6 +41,38 @@ def need(*programs: str) -> None:
     for program in programs:
         if shutil.which(program) is None:
             pytest.skip(f"skipped, needs {program}")
+
+
+class AndroidShell(Local):
+    """This machine through Android's shell and small programs, mksh and toybox, with no others in reach.
+
+    Args:
+        folder: Where everything goes.
+        programs: Where they lie.
+    """
+
+    def __init__(self, folder: Path, programs: Path) -> None:
+        super().__init__(str(folder), "mksh")
+        vars(self)["environment"] = ("env", "-i", f"PATH={programs}", str(programs / "sh"), "-c")
+
+    def shell(self, line: str, seconds: float) -> Said:
+        """See `Link.shell`."""
+        command = [*vars(self)["environment"], line]
+        ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=seconds)
+        return Said(ended.stdout, ended.stderr.decode())
+
+
+def android_shell(folder: Path, programs: Path) -> AndroidShell:
+    """Android's shell and small programs as Debian builds them, or a visible skip."""
+    need("mksh", "toybox")
+    if not programs.exists():
+        programs.mkdir()
+        toybox = str(shutil.which("toybox"))
+        for name in subprocess.run([toybox], capture_output=True, text=True, check=True).stdout.split():
+            (programs / name).symlink_to(toybox)
+        (programs / "sh").unlink(missing_ok=True)
+        (programs / "sh").symlink_to(str(shutil.which("mksh")))
+    return AndroidShell(folder, programs)
 
 
 class Namespace:

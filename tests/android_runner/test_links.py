@@ -1,4 +1,4 @@
-"""Whatever shell a user has on a board, it is a POSIX one that runs tprune's lines."""
+"""Which device is meant, and that a POSIX shell runs the lines whatever shell a board's user has."""
 
 import os
 import shutil
@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tprune.android_runner.links import Ssh
+from tests.artifacts import error_of
+from tprune.android_runner import links
+from tprune.android_runner.links import Adb, Ssh
 from tprune.android_runner.transport import Device
 
 WORDS_ONLY = '''#!{python}
@@ -50,3 +52,22 @@ def test_a_board_whose_user_has_another_shell(shell: str, tmp_path: Path, monkey
     device.start("runs/a", ["sh", "-c", 'echo "it\'s done"; exit 3'])
     assert device.wait("runs/a", 10, every=0.05) == "ended"
     assert (device.pull("runs/a/status"), device.pull("runs/a/log.txt")) == (b"3\n", b"it's done\n")
+
+
+def test_which_device_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert links.open_link("local").name == "local"
+    assert links.open_link("adb:R58M:1").name == "adb:R58M:1"
+    assert links.open_link("ssh:me@board") == Ssh("me@board")
+    for device in ("", "usb", "local:1", "ssh:", "adb:"):
+        assert "no such device" in error_of(links.open_link, device)
+    monkeypatch.setattr(links, "adb_devices", lambda: {"one": "device", "two": "offline"})
+    assert links.open_link("adb").name == "adb:one"
+    assert [link.name for link in links.open_links(["local", "adb"])] == ["local", "adb:one"]
+    error = error_of(links.open_links, ["adb:one", "local", "adb"])
+    assert error == "--device: one device twice · got adb:one, local, adb:one · name each once"
+    monkeypatch.setattr(links, "adb_devices", lambda: {"one": "device", "two": "device"})
+    assert "which device? · got adb:one, adb:two · name one of them" in error_of(links.open_link, "adb")
+    monkeypatch.setattr(links, "adb_devices", lambda: {"two": "unauthorized"})
+    assert "no device is ready on adb" in error_of(links.open_link, "adb")
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert "adb: a tool is missing · install adb" in error_of(Device(Adb("one")).run, ["true"])

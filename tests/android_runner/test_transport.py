@@ -11,15 +11,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.android_runner.phones import Desk, board, desk
+from tests.android_runner.phones import Desk, android_shell, board, desk
 from tests.artifacts import error_of
-from tprune.android_runner import links
 from tprune.android_runner.links import Adb, Link, Local, Said, Ssh
 from tprune.android_runner.refusals import DeviceLostError
 from tprune.android_runner.shell import Answer
 from tprune.android_runner.transport import Device
 
-KINDS = ("local", "adb", "ssh")
+KINDS = ("local", "mksh", "adb", "ssh")
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +41,8 @@ def link(request: pytest.FixtureRequest, tmp_path: Path) -> Link:
     elif request.param == "ssh":
         found = request.getfixturevalue("ssh")
         made = Ssh(found.host, found.config, str(tmp_path / "device"))
+    elif request.param == "mksh":
+        made = android_shell(tmp_path / "device", tmp_path / "programs")
     else:
         made = Local(str(tmp_path / "device"))
     return made
@@ -181,6 +182,8 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_file(
         elif kind == "ssh":
             found = request.getfixturevalue("ssh")
             link = Ssh(found.host, found.config, str(folder))
+        elif kind == "mksh":
+            link = android_shell(folder, tmp_path / "programs")
         big = tmp_path / "big"
         big.write_bytes(os.urandom(200_000))
         error = error_of(Device(link).push, {"big": big})
@@ -264,25 +267,6 @@ def test_a_long_run_is_looked_at_less_and_less(tmp_path: Path, monkeypatch: pyte
     pauses = [after - before for before, after in pairwise(looks)]
     assert pauses[0] == 0.5 and pauses == sorted(pauses) and max(pauses) == 10
     assert sum(look < 11 for look in looks) < 11
-
-
-def test_which_device_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert links.open_link("local").name == "local"
-    assert links.open_link("adb:R58M:1").name == "adb:R58M:1"
-    assert links.open_link("ssh:me@board") == Ssh("me@board")
-    for device in ("", "usb", "local:1", "ssh:", "adb:"):
-        assert "no such device" in error_of(links.open_link, device)
-    monkeypatch.setattr(links, "adb_devices", lambda: {"one": "device", "two": "offline"})
-    assert links.open_link("adb").name == "adb:one"
-    assert [link.name for link in links.open_links(["local", "adb"])] == ["local", "adb:one"]
-    error = error_of(links.open_links, ["adb:one", "local", "adb"])
-    assert error == "--device: one device twice · got adb:one, local, adb:one · name each once"
-    monkeypatch.setattr(links, "adb_devices", lambda: {"one": "device", "two": "device"})
-    assert "which device? · got adb:one, adb:two · name one of them" in error_of(links.open_link, "adb")
-    monkeypatch.setattr(links, "adb_devices", lambda: {"two": "unauthorized"})
-    assert "no device is ready on adb" in error_of(links.open_link, "adb")
-    monkeypatch.setenv("PATH", "/nowhere")
-    assert "adb: a tool is missing · install adb" in error_of(Device(Adb("one")).run, ["true"])
 
 
 def _soon(path: Path) -> int:
