@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from tprune.benchmarks.record import Row
-from tprune.benchmarks.result_table import DASH, Table
+from tprune.benchmarks.result_table import DASH, DOUBTFUL, Table
 from tprune.benchmarks.standings import machine, setting, timed
 
 Where = tuple[str, str, str, str]
@@ -33,6 +33,11 @@ class Standing:
         """A field of every seed that has it."""
         found = [getattr(row, field, None) for row in self.rows]
         return [float(value) for value in found if value is not None]
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why the measurement of a seed may not be quoted; empty when all may be."""
+        return tuple(dict.fromkeys(", ".join(row.valid.reasons) for row in self.rows if not row.valid.ok))
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,7 @@ def ranking_tables(rows: Iterable[Row]) -> list[Table]:
                     ("Criterion", "Seeds", "Parameters", "Speedup", "BLEU", "BLEU loss", "Valid BLEU"),
                     (False, True, True, True, True, True, True),
                     tuple(_line(standing) for standing in sorted(standings, key=_by_loss)),
+                    tuple(f"{DOUBTFUL} {one.criterion}: {'; '.join(one.doubts)}" for one in standings if one.doubts),
                 )
             )
     return tables
@@ -117,7 +123,7 @@ def _line(standing: Standing) -> tuple[str, ...]:
         standing.criterion,
         str(len(standing.rows)),
         DASH if parameters is None else f"{parameters / 1e6:.2f} M",
-        _spread(standing, "speedup", 2, "x"),
+        _spread(standing, "speedup", 2, "x") + (f" {DOUBTFUL}" if standing.doubts else ""),
         _spread(standing, "bleu", 2),
         _spread(standing, "bleu_loss_percent", 1, " %"),
         _spread(standing, "valid_bleu", 2),

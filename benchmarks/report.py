@@ -16,7 +16,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from tprune.benchmarks import anatomy, figures, pictures, ranking_figures
 from tprune.benchmarks.ranking import place, ranking_tables, rankings
 from tprune.benchmarks.record import Row
-from tprune.benchmarks.result_table import Table, best_loss, measured_table, plan_table, result_tables, sentence
+from tprune.benchmarks.result_table import (
+    Table,
+    best_loss,
+    device_tables,
+    measured_table,
+    plan_table,
+    result_tables,
+    sentence,
+)
 from tprune.benchmarks.standings import LIMITS_PERCENT, bars, headlines, machine, planes, setting
 from tprune.provenance import made_by
 
@@ -113,10 +121,10 @@ def _results(rows: Sequence[Row]) -> Iterator[Section]:
             "Latency of one sentence at a time. Speedup with its 95 % interval over "
             "rounds; BLEU loss relative to the dense model, in parentheses the bound it stays below with "
             "95 % confidence. – means not measured.",
-            tables=tuple(result_tables(rows)),
+            tables=(*result_tables(rows), *device_tables(rows)),
         )
     for ranking in rankings(rows):
-        name = _file_stem("-".join(("ablation", *ranking.where[:3])))
+        name = _file_stem("-".join(("ablation", *ranking.where)))
         yield Section(
             name,
             f"Criteria: {ranking.title}",

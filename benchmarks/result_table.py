@@ -42,6 +42,15 @@ def result_tables(rows: Iterable[Row]) -> list[Table]:
     )
 
 
+def device_tables(rows: Iterable[Row]) -> list[Table]:
+    """One table for each test set and device: what its native runner measured besides."""
+    return _tables(
+        (row for row in rows if timed(row) and _extra(row, "ms_per_token") is not None),
+        lambda row: f"{row.dataset} {row.split}, native runner on {machine(row.environment)}",
+        ("Plan", "Engine", "p50", "p90", "p99", "Token", "Load", "First token", "First sentence", "Process memory"),
+    )
+
+
 def engine_tables(rows: Iterable[Row]) -> list[Table]:
     """One table for each test set, engine and machine, as they stand in the README."""
     return _tables(
@@ -186,7 +195,8 @@ def over_floor(row: Row) -> str:
 
 def milliseconds(row: Row, name: str) -> str:
     """A percentile of the latency, `p50` or `p90`."""
-    return f"{getattr(row.latency_ms, name):.1f} ms" if row.latency_ms and timed(row) else DASH
+    found = getattr(row.latency_ms, name, None) if timed(row) else None
+    return DASH if found is None else f"{found:.1f} ms"
 
 
 def millions(count: int | None, unit: str) -> str:
@@ -198,12 +208,13 @@ def _extra(row: Row, name: str) -> Any:
     return (row.model_extra or {}).get(name)
 
 
-def _median(name: str, unit: str, divisor: float = 1) -> Callable[[Row], str]:
-    """The median of a measured field of one benchmark's own, with its unit."""
+def _median(name: str, unit: str, divisor: float = 1, digits: int = 0) -> Callable[[Row], str]:
+    """A measured field of one benchmark's own, the median where it has samples, with its unit."""
 
     def cell(row: Row) -> str:
         found = _extra(row, name)
-        return DASH if found is None else f"{found['p50'] / divisor:.0f} {unit}".rstrip()
+        median = found["p50"] if isinstance(found, Mapping) else found
+        return DASH if median is None else f"{median / divisor:.{digits}f} {unit}".rstrip()
 
     return cell
 
@@ -266,11 +277,14 @@ _COLUMNS: Mapping[str, tuple[bool, Callable[[Row], str]]] = {
     "Size": (True, lambda row: millions(row.size_bytes, "MB")),
     "p50": (True, lambda row: milliseconds(row, "p50")),
     "p90": (True, lambda row: milliseconds(row, "p90")),
+    "p99": (True, lambda row: milliseconds(row, "p99")),
+    "Token": (True, _median("ms_per_token", "ms", digits=2)),
     "Speedup": (True, speedup),
     "Time": (True, share),
     "Time / floor": (True, over_floor),
     "Load": (True, _median("load_ms", "ms")),
     "First token": (True, _median("first_token_ms", "ms")),
+    "First sentence": (True, _median("first_sentence_ms", "ms")),
     "From start": (True, _median("whole_first_token_ms", "ms")),
     "Engine memory": (True, _median("engine_memory_bytes", "MiB", 2**20)),
     "Process memory": (True, _median("peak_memory_bytes", "MiB", 2**20)),

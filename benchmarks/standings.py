@@ -105,9 +105,12 @@ def machine(environment: Environment) -> str:
 
 
 def setting(row: Row) -> str:
-    """Engine, precision, threads and search in words."""
+    """Engine, precision, threads and search in words; of a device's native runner also which device and processors."""
     threads = "" if row.threads is None else f", {row.threads} thread{'s' if row.threads > 1 else ''}"
-    return f"{row.engine} {row.precision}{threads}, {row.decode}"
+    said = row.model_extra or {}
+    native = f", runner on {said['device']}" if said.get("device") else ""
+    pin = f", pinned to {said['pin']}" if said.get("pin") else ""
+    return f"{row.engine} {row.precision}{threads}, {row.decode}{native}{pin}"
 
 
 def planes(rows: Iterable[Row]) -> list[Plane]:

@@ -45,6 +45,15 @@ def test_means_and_ends_of_the_seeds() -> None:
     assert [line[0] for line in tables["third"].lines] == ["shs"]
 
 
+def test_what_may_not_be_quoted_is_marked() -> None:
+    hot = {"ok": False, "reasons": ["hot"]}
+    first, second = ranking_tables([ROWS[0], ROWS[1], measured("random", "half", 2, 2.2, 32.0, valid=hot), ROWS[4]])
+    assert first.lines[0][3] == "2.10x (2.00–2.20) †"
+    assert first.notes == ("† random: hot",)
+    assert second.lines[0][3] == "3.10x"
+    assert second.notes == ()
+
+
 def test_rows_that_name_no_criterion_are_no_ablation() -> None:
     assert rankings([row(model="dense"), row(model="flops-50")]) == []
 

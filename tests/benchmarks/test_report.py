@@ -172,3 +172,28 @@ def test_a_bad_analysis_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the analysis does not fit the report"):
         write_report(tmp_path / "report", ROWS, analysis={"components": [{}]})
     assert not (tmp_path / "report").exists()
+
+
+def test_rankings_of_two_machines_have_their_own_pictures(tmp_path: Path) -> None:
+    rows = [
+        row(model="half.shs", criterion="shs", shape="half", speedup=2.0, environment={"kind": "host-x86", "cpu": cpu})
+        for cpu in ("Xeon 8370C", "EPYC 7763")
+    ]
+    write_report(tmp_path, rows)
+    assert len(list(tmp_path.glob("ablation-*.png"))) == 2
+
+
+def test_what_only_a_device_tells_has_a_table(tmp_path: Path) -> None:
+    told = {
+        "latency_ms": {"p50": 20.0, "p90": 28.0, "p99": 29.8, "samples": [10.0, 20.0, 30.0]},
+        "ms_per_token": 1.234,
+        "load_ms": {"p50": 41.0, "samples": [41.0]},
+        "first_sentence_ms": {"p50": 63.0, "samples": [63.0]},
+        "peak_memory_bytes": 50 * 2**20,
+    }
+    write_report(tmp_path, [row(environment=PHONE, device="adb:A", pin="big", **told), row()])
+    said = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert (
+        "| dense | onnxruntime fp32, 1 thread, greedy, runner on adb:A, pinned to big "
+        "| 20.0 ms | 28.0 ms | 29.8 ms | 1.23 ms | 41 ms | – | 63 ms | 50 MiB |"
+    ) in said

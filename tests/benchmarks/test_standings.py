@@ -101,6 +101,22 @@ def test_phones_and_hosts_never_share_a_headline() -> None:
     ]
 
 
+def test_devices_of_one_model_processors_and_runtimes_are_told_apart() -> None:
+    places = [{"device": "adb:A", "pin": "big"}, {"device": "adb:A", "pin": "little"}, {"device": "adb:B"}, {}]
+    rows = [pruned(1.0 + index, 0.5, model="half", environment=PHONE, **place) for index, place in enumerate(places)]
+    (headline,) = headlines(rows)
+    assert [(best.speedup, best.seeds) for best in headline.best] == [(4.0, 1)] * 3
+    assert [series.name for series in planes(rows)[0].series] == [
+        f"onnxruntime fp32, 1 thread, greedy{where} · phone: Pixel 8, Cortex-X3"
+        for where in (
+            ", runner on adb:A, pinned to big",
+            ", runner on adb:A, pinned to little",
+            ", runner on adb:B",
+            "",
+        )
+    ]
+
+
 def test_a_machine_is_named_by_kind_first() -> None:
     busy = {"kind": "host-x86", "cpu": "Intel(R) Xeon(R) Platinum 8370C CPU @ 2.80GHz"}
     assert machine(row(environment=busy).environment) == "host (x86): Intel Xeon Platinum 8370C"
