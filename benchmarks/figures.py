@@ -8,7 +8,7 @@ from plotly.subplots import make_subplots
 from tprune.benchmarks.anatomy import Curve, Heat, Panel
 from tprune.benchmarks.palette import GRID, HEAT, INK, PAPER, QUIET, component_colors, series_color
 from tprune.benchmarks.result_table import loss, millions, milliseconds, speedup
-from tprune.benchmarks.standings import PAPER_LOSS_PERCENT, PAPER_SPEEDUP, Bar, Plane, Point, Series, machine, setting
+from tprune.benchmarks.standings import PAPER_LOSS_PERCENT, PAPER_SPEEDUP, Plane, Point, Series, machine, setting
 
 SYMBOLS = {"phone": "star", "sbc": "diamond", "host-x86": "circle"}
 
@@ -224,22 +224,22 @@ def widths_figure(widths: Mapping[str, Sequence[Panel]]) -> go.Figure:
     )
 
 
-def breakdown_figure(bars: Sequence[Bar]) -> go.Figure:
-    """Median time of a sentence by stage, one bar for each measured model."""
-    figure = styled(140 + 34 * len(bars))
-    for index, stage in enumerate(dict.fromkeys(stage for bar in bars for stage in bar.stages_ms)):
+def times_figure(times: Mapping[str, Mapping[str, float]]) -> go.Figure:
+    """Predicted time of a sentence by component, one bar for each model."""
+    figure = styled(140 + 34 * len(times))
+    for index, component in enumerate(dict.fromkeys(name for parts in times.values() for name in parts)):
         figure.add_trace(
             go.Bar(
-                y=[bar.label for bar in bars],
-                x=[bar.stages_ms.get(stage) for bar in bars],
+                y=list(times),
+                x=[parts.get(component) for parts in times.values()],
                 orientation="h",
-                name=stage,
+                name=component,
                 marker={"color": series_color(index)},
-                hovertemplate=f"{stage}: %{{x:.2f}} ms<extra></extra>",
+                hovertemplate=f"{component}: %{{x:.2f}} ms<extra></extra>",
             )
         )
     figure.update_yaxes(autorange="reversed", showgrid=False, automargin=True)
-    figure.update_xaxes(title="median of a sentence (ms)")
+    figure.update_xaxes(title="predicted time of a sentence (ms)")
     return figure.update_layout(
         barmode="stack", legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "traceorder": "normal"}
     )

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from tprune.benchmarks.anatomy import Curve, Heat, Panel
 from tprune.benchmarks.palette import GRID, HEAT, INK, QUIET, component_colors, series_color
-from tprune.benchmarks.standings import PAPER_LOSS_PERCENT, PAPER_SPEEDUP, Bar, Plane
+from tprune.benchmarks.standings import PAPER_LOSS_PERCENT, PAPER_SPEEDUP, Plane
 
 DPI = 120
 MARKERS = {"phone": "*", "sbc": "D", "host-x86": "o"}
@@ -114,19 +114,19 @@ def widths_picture(plan: str, panels: Sequence[Panel]) -> Figure:
     return figure
 
 
-def breakdown_picture(bars: Sequence[Bar]) -> Figure:
-    """Median time of a sentence by stage, one bar for each measured model."""
-    figure = Figure(figsize=(9, 1.6 + 0.34 * len(bars)), layout="constrained")
+def times_picture(times: Mapping[str, Mapping[str, float]]) -> Figure:
+    """Predicted time of a sentence by component, one bar for each model."""
+    figure = Figure(figsize=(9, 1.6 + 0.34 * len(times)), layout="constrained")
     axes = figure.subplots()
-    places = range(len(bars))
-    left = [0.0] * len(bars)
-    for index, stage in enumerate(dict.fromkeys(stage for bar in bars for stage in bar.stages_ms)):
-        spent = [bar.stages_ms.get(stage, 0.0) for bar in bars]
-        axes.barh(places, spent, left=left, color=series_color(index), label=stage)
+    places = range(len(times))
+    left = [0.0] * len(times)
+    for index, component in enumerate(dict.fromkeys(name for parts in times.values() for name in parts)):
+        spent = [parts.get(component, 0.0) for parts in times.values()]
+        axes.barh(places, spent, left=left, color=series_color(index), label=component)
         left = [before + more for before, more in zip(left, spent, strict=True)]
-    axes.set_yticks(places, [bar.label for bar in bars], fontsize=8)
+    axes.set_yticks(places, list(times), fontsize=8)
     axes.invert_yaxis()
-    axes.set(xlabel="median of a sentence (ms)")
+    axes.set(xlabel="predicted time of a sentence (ms)")
     axes.legend(frameon=False)
     return figure
 

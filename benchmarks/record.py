@@ -98,8 +98,6 @@ class Row(Part):
     parameters: Count | None = None
     size_bytes: Count | None = None
     latency_ms: Latency | None = None
-    latency_breakdown_ms: dict[str, PositiveFloat] | None = None
-    """Median ms of a sentence spent in each stage, such as encoder and decode."""
     baseline: Name | None = None
     """What the speedup is against."""
     speedup: PositiveFloat | None = None

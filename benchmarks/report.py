@@ -25,7 +25,7 @@ from tprune.benchmarks.result_table import (
     result_tables,
     sentence,
 )
-from tprune.benchmarks.standings import LIMITS_PERCENT, bars, headlines, machine, planes, setting
+from tprune.benchmarks.standings import LIMITS_PERCENT, headlines, machine, planes, setting
 from tprune.provenance import made_by
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def write_report(
     plans: Mapping[str, Mapping[str, Any]] | None = None,
     shapes: Mapping[str, Mapping[str, Any]] | None = None,
     training: Mapping[str, Sequence[tuple[int, float]]] | None = None,
+    times: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Path:
     """Write `index.html`, `report.md` and the pictures.
 
@@ -74,6 +75,7 @@ def write_report(
         plans: How each plan was made, by name: its scalar settings are listed.
         shapes: Model configurations by plan name, and `dense`.
         training: (step, loss in nats per token) of each training run, by name.
+        times: Predicted ms of a sentence, by model and component.
 
     Returns:
         Path of the page.
@@ -81,7 +83,7 @@ def write_report(
     Raises:
         InputError: Analysis or shapes of another form; nothing is written then.
     """
-    sections = [*_results(rows), *_anatomy(analysis, shapes), *_making(plans, training), _measured(rows)]
+    sections = [*_results(rows), *_anatomy(analysis, shapes, times), *_making(plans, training), _measured(rows)]
     best = headlines(rows)
     summary = [sentence(headline) for headline in best] or [NOTHING]
     page = _template().render(
@@ -134,17 +136,22 @@ def _results(rows: Sequence[Row]) -> Iterator[Section]:
             {name: ranking_figures.curves_picture(ranking)} if ranking.curves else None,
             tuple(ranking_tables(row for row in rows if place(row) == ranking.where)),
         )
-    if stages := bars(rows):
+
+
+def _anatomy(
+    analysis: Mapping[str, Any] | None,
+    shapes: Mapping[str, Mapping[str, Any]] | None,
+    times: Mapping[str, Mapping[str, float]] | None,
+) -> Iterator[Section]:
+    if times:
         yield Section(
-            "breakdown",
+            "times",
             "Where the time goes",
-            "Median time of a sentence, split by stage.",
-            figures.breakdown_figure(stages),
-            {"breakdown": pictures.breakdown_picture(stages)},
+            "What the latency table that the plans were made with says of a sentence, component by component: "
+            "the sum predicts a model's time, the results above are what was measured.",
+            figures.times_figure(times),
+            {"times": pictures.times_picture(times)},
         )
-
-
-def _anatomy(analysis: Mapping[str, Any] | None, shapes: Mapping[str, Mapping[str, Any]] | None) -> Iterator[Section]:
     if shapes and (widths := anatomy.widths(shapes)):
         yield Section(
             "widths",

@@ -5,7 +5,7 @@ Both the interactive figures and the pictures draw these views, so that they can
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -84,14 +84,6 @@ class Headline:
     best: tuple[Best, ...]
 
 
-@dataclass(frozen=True)
-class Bar:
-    """Median ms of a sentence by stage, of one row."""
-
-    label: str
-    stages_ms: Mapping[str, float]
-
-
 def timed(row: Row) -> bool:
     """Whether the row's latency may be shown: emulation tells nothing about time."""
     return row.environment.kind != EMULATED
@@ -141,15 +133,6 @@ def headlines(rows: Iterable[Row]) -> list[Headline]:
         for (dataset, split, _), seeds in models.items()
     ]
     return sorted(found, key=lambda headline: list(KINDS).index(headline.environment.kind))
-
-
-def bars(rows: Iterable[Row]) -> list[Bar]:
-    """Latency by stage of those rows that have it."""
-    return [
-        Bar(f"{row.model} · {setting(row)} · {KINDS[row.environment.kind]}", row.latency_breakdown_ms)
-        for row in rows
-        if timed(row) and row.latency_breakdown_ms
-    ]
 
 
 def _series(name: str, where: str, points: Sequence[Point]) -> Series:

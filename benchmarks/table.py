@@ -142,6 +142,20 @@ def predict(table: LatencyTable, config: TPruneConfig) -> float:
     return sum(breakdown(table, config).values())
 
 
+def by_component(table: LatencyTable, config: TPruneConfig) -> dict[str, float]:
+    """Milliseconds by component over all layers, as `decoder.ffn`, and `output`, all that is in no layer.
+
+    Raises:
+        InputError: As for `predict`.
+    """
+    found: dict[str, float] = {}
+    for part, ms in breakdown(table, config).items():
+        stack, _, name = part.partition(".")
+        component = f"{stack}.{name.partition('.')[2]}" if name else OUTPUT
+        found[component] = found.get(component, 0.0) + ms
+    return dict(sorted(found.items()))
+
+
 def breakdown(table: LatencyTable, config: TPruneConfig) -> dict[str, float]:
     """Milliseconds by part: `rest`, and every sub-layer that is there, as `decoder.0.ffn`; errors as for `predict`."""
     parts = {"rest": table.rest(config.d_model, config.output_size)}

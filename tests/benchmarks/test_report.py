@@ -27,9 +27,9 @@ FLAGS = (
     "--disable-sync",
     "--window-size=1280,900",
 )
-STAGES = {"encoder": 2.0, "decode": 18.0}
+TIMES = {"dense": {"encoder.ffn": 2.0, "output": 18.0}, "small": {"output": 9.0}}
 ROWS = [
-    row(latency_breakdown_ms=STAGES),
+    row(),
     pruned(1.2, 0.5),
     pruned(1.7, 2.0),
     pruned(1.9, 6.0),
@@ -39,7 +39,7 @@ ROWS = [
 ]
 PLOTS = {
     "plot-pareto-multi30k-ende-test.2016",
-    "plot-breakdown",
+    "plot-times",
     "plot-widths",
     "plot-bssl",
     "plot-sensitivity",
@@ -47,7 +47,7 @@ PLOTS = {
 }
 PICTURES = {
     "pareto-multi30k-ende-test.2016.png",
-    "breakdown.png",
+    "times.png",
     "widths-small.png",
     "bssl.png",
     "sensitivity.png",
@@ -65,6 +65,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shapes=SHAPES,
         plans={"small": {"score": "shs", "keep": 0.5}},
         training={"dense": [(0, 7.0), (100, 3.0)]},
+        times=TIMES,
     )
 
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.benchmarks.rows import EMULATED, PHONE, pruned, row
-from tprune.benchmarks.standings import Point, Series, bars, headlines, machine, planes
+from tprune.benchmarks.standings import Point, Series, headlines, machine, planes
 
 
 def test_one_series_for_each_engine_precision_threads_and_machine() -> None:
@@ -122,11 +122,3 @@ def test_a_machine_is_named_by_kind_first() -> None:
     assert machine(row(environment=busy).environment) == "host (x86): Intel Xeon Platinum 8370C"
     assert machine(row(environment=PHONE).environment) == "phone: Pixel 8, Cortex-X3"
     assert machine(row(environment=EMULATED).environment) == "emulated (Arm64): qemu"
-
-
-def test_stages_come_from_rows_that_have_them_and_never_from_emulation() -> None:
-    stages = {"encoder": 2.0, "decode": 18.0}
-    found = bars([row(), row(latency_breakdown_ms=stages), row(latency_breakdown_ms=stages, environment=EMULATED)])
-    assert [(bar.label, bar.stages_ms) for bar in found] == [
-        ("dense · onnxruntime fp32, 1 thread, greedy · host (x86)", stages)
-    ]

@@ -120,6 +120,15 @@ def test_a_filled_table_predicts_the_machine_it_was_filled_on(tmp_path: Path) ->
     assert made.surfaces[table.STEP].at("step", d_model=32) == pytest.approx(0.05, rel=1e-3)
 
 
+def test_components_add_up_to_the_prediction(tmp_path: Path) -> None:
+    made = filled(tmp_path)
+    found = table.by_component(made, LIKE)
+    assert sum(found.values()) == pytest.approx(table.predict(made, LIKE))
+    layers = lines.layer_shapes(LIKE, "decoder")
+    assert found["decoder.ffn"] == pytest.approx(sum(price("decoder", "ffn", one["ffn"]) for one in layers), rel=1e-3)
+    assert set(found) == {*PRICES, "encoder.ffn", "decoder.ffn", "output"}
+
+
 def test_drift_cancels_within_a_group(tmp_path: Path) -> None:
     made = filled(tmp_path, drift=True, d_models=(16,))
     dense = table.predict(made, LIKE)
