@@ -85,7 +85,7 @@ def export(
         model = checkpoint.load(model_dir)
         max_source = min(settings.max_source, model.config.max_positions)
         max_target = min(settings.max_target, model.config.max_positions)
-        search = Search.of(model, limit=min(max_source, max_target))
+        search = Search.of(model, limit=max_target, source_limit=max_source)
         chosen = _chosen(sentences, settings.parity_sentences, max_source, model.config.vocab_size)
         fitted, most = None, 0
         if shortlist is not None:

@@ -144,7 +144,7 @@ class OnnxRuntimeEngine:
     @staticmethod
     def _fixed(search: Search) -> Search:
         """What the one graph has built in of a search."""
-        return replace(search, limit=0, beams=1, length_penalty=1.0, max_new_tokens=None)
+        return replace(search, limit=0, source_limit=None, beams=1, length_penalty=1.0, max_new_tokens=None)
 
     def _session(self, name: str) -> Any:
         """One graph's session, made when the graph is first run."""

@@ -60,7 +60,7 @@ class Translator:
         self._engine = open_bundle(bundle, threads)
         self._said = description.read(bundle)
         self._search = replace(Search(**self._said.search), beams=beams)
-        self._limit = min(self._said.max_source, self._search.limit)
+        self._limit = min(self._said.max_source, self._search.longest_source)
         self._batch = (1 if self._said.one_by_one else BATCH) if batch is None else batch
         self.window = 1 if self._batch == 1 else WINDOW * self._batch
         self._tokenizer = plain_tokenizer.load(bundle)

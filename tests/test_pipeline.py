@@ -12,6 +12,7 @@ from tests.command import mini_recipe, tprune
 from tests.killing import outcome, run_killed
 from tprune import artifact, pipeline, settings
 from tprune.benchmarks import record
+from tprune.errors import InputError
 from tprune.model.transformer import TPruneForConditionalGeneration
 from tprune.text.corpus import open_corpus
 
@@ -72,6 +73,19 @@ def test_a_changed_setting_makes_only_what_depends_on_it_again(undisturbed: Path
     subprocess.run(["cp", "-r", undisturbed, tmp_path / "run"], check=True)
     pipeline.run(settings.load(undisturbed.parent / "mini.toml", ["bench.bootstrap=30"]), tmp_path / "run", told.append)
     assert [line.split(":")[0] for line in told if "stale" in line] == ["benchmark", "report"]
+
+
+def test_test_sentences_that_no_bundle_takes_are_refused_before_the_training(tmp_path: Path) -> None:
+    told: list[str] = []
+    config = settings.load(mini_recipe(tmp_path), ["export.max_source=4"])
+    with pytest.raises(
+        InputError, match=r"longer than the bundles are made for · test line .* set export\.max_source to"
+    ):
+        pipeline.run(config, tmp_path / "run", told.append)
+    assert len(told) == 1
+    assert not (tmp_path / "run" / "dense").exists()
+    # nobody asks for a bundle's BLEU
+    assert pipeline.run(config, tmp_path / "run", told.append, "corpus").kind == "corpus"
 
 
 def test_a_target_with_fewer_tokens_and_a_narrower_stream_goes_all_the_way(undisturbed: Path, tmp_path: Path) -> None:

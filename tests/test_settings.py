@@ -221,12 +221,21 @@ def test_recovery_rewinds_to_the_end_of_the_dense_training() -> None:
         ),
         (["recover.rewind=true", "start=some/model"], "a converted model brings no learning rates to go back to"),
         (["recover.best=true", "recover.average=2"], "best keeps one checkpoint, average several"),
+        (
+            ["text.max_tokens=200", "model.max_positions=100"],
+            "text.max_tokens: sentences of 200 tokens are longer than model.max_positions, 100",
+        ),
     ],
 )
-def test_recovery_settings_that_exclude_each_other(overrides: list[str], problem: str) -> None:
+def test_settings_that_exclude_each_other(overrides: list[str], problem: str) -> None:
     with pytest.raises(InputError) as caught:
         settings.defaults(overrides)
     assert problem in str(caught.value)
+
+
+def test_a_converted_model_brings_its_own_positions() -> None:
+    found = settings.defaults(["text.max_tokens=200", "model.max_positions=100", "start=some/model"])
+    assert found.text.max_tokens == 200
 
 
 def test_targets_have_names_of_their_own(tmp_path: Path) -> None:

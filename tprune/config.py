@@ -234,6 +234,15 @@ class Config(Section):
     device: DeviceBench = DeviceBench()
 
     @model_validator(mode="after")
+    def _has_positions(self) -> Self:
+        if self.start is None and self.text.max_tokens > self.model.max_positions:
+            raise ValueError(
+                f"text.max_tokens: sentences of {self.text.max_tokens} tokens are longer than model.max_positions, "
+                f"{self.model.max_positions}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _can_rewind(self) -> Self:
         if self.recover.rewind and self.start is not None:
             raise ValueError("recover.rewind: a converted model brings no learning rates to go back to")

@@ -48,6 +48,8 @@ def run(config: Config, out: Path, tell: Tell, until: str = "report") -> Artifac
         last = text = settle(stages.corpus(out / "corpus", config.text, dense.path), tell)
     else:
         last = text = settle(stages.corpus(out / "corpus", config.text), tell)
+    if "results" in steps:
+        require_bundled(config, text)
     if "dense" in steps and config.start is None:
         last = dense = settle(stages.train(out / "dense", text, config.model, config.learn, out / "logs/dense"), tell)
     if "analysis" in steps:
@@ -74,6 +76,8 @@ def run(config: Config, out: Path, tell: Tell, until: str = "report") -> Artifac
         table = latency_table(config, target.table, out, dense, text, tell)
         whole = rounds.Inputs(dense, sparse, analysis, text, lessons, table, hint)
         given = rounds.trimmed(target, whole, out / "trimmed" / target.name, lambda stage: settle(stage, tell))
+        if "results" in steps:
+            require_bundled(config, given.text)  # rarer tokens gone, sentences may be longer
         cut = rounds.cut(config, target, given, out, lambda stage: settle(stage, tell), seed=config.learn.seed)
         plans[target.name] = cut.plan
         last = models[target.name] = settle(
@@ -143,6 +147,14 @@ def require_one_process(out: Path) -> None:
             fix=f"run it in one process with --until corpus, then `tprune train {out / 'corpus'} --out {out / 'dense'}`"
             " with the same recipe in several, then it again in one",
         )
+
+
+def require_bundled(config: Config, text: Artifact) -> None:
+    """Refuse test sentences that the benchmark's bundles could not translate, before there is any training."""
+    from tprune.text import lengths
+
+    if set(config.export.engines) & set(config.bench.engines):
+        lengths.require_bundled(text, config.export.max_source)
 
 
 def require_trained(config: Config) -> None:

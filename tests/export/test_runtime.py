@@ -1,6 +1,8 @@
 import json
 import shutil
 import warnings
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from tests.export.conftest import CASES, ENGINES, POSITIONS, SETTINGS, Bundles, 
 from tprune import artifact
 from tprune.errors import ArtifactError, InputError
 from tprune.export import description, tensors
+from tprune.export.bundle import export
 from tprune.export.runtime import open_bundle
 from tprune.json_file import read_json, write_json
 from tprune.model.decode import translate
@@ -68,13 +71,24 @@ def test_padded_batches_give_each_sentence_its_own_logits(bundles: Bundles, name
         assert np.abs(got[row] - alone[0]).max() < 2e-5
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_source_may_be_longer_than_any_translation(models: Mapping[str, Path], tmp_path: Path, engine: str) -> None:
+    export(models["post"], tmp_path / "bundle", engine, SETTINGS.model_copy(update={"max_target": 5}))
+    search = Search(**description.read(tmp_path / "bundle").search)
+    assert (search.limit, search.longest_source) == (5, SETTINGS.max_source)
+    sentences = [np.random.randint(2, 40, SETTINGS.max_source).tolist() for _ in range(3)]
+    for beams in (1, 3):
+        wanted = translate(TorchEngine(build("post")), sentences, replace(search, beams=beams))
+        assert translate(open_bundle(tmp_path / "bundle", 1), sentences, replace(search, beams=beams)) == wanted
+
+
 @every_case
 @pytest.mark.parametrize("beams", [1, 3])
 def test_translations_are_those_of_torch(bundles: Bundles, name: str, engine: str, beams: int) -> None:
     run, model = opened(bundles, name, engine), build(name)
     sentences = [[*np.random.randint(2, 40, length).tolist(), 1] for length in (3, 1, 7, 11, 2)]
     search = Search(**{**description.read(bundles(name, engine)).search, "beams": beams})
-    assert search == Search.of(model, limit=SETTINGS.max_source, beams=beams)
+    assert search == Search.of(model, limit=POSITIONS, source_limit=SETTINGS.max_source, beams=beams)
     assert translate(run, sentences, search) == translate(TorchEngine(model), sentences, search)
 
 

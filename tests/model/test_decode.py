@@ -163,6 +163,17 @@ def test_too_long_sources_are_named() -> None:
     assert len(longest) <= 40
 
 
+def test_a_bundles_limits_are_told_apart() -> None:
+    search = Search.of(ours(2), limit=3, source_limit=6)
+    assert all(len(found) <= 3 for found in translate(TorchEngine(ours(2)), [[5] * 6, [6] * 4], search))
+    with pytest.raises(InputError) as raised:
+        translate(TorchEngine(ours(2)), [[5] * 7], search)
+    assert str(raised.value) == (
+        "source longer than the bundle was exported for · sentence index 0: 7 tokens · wanted at most 6 tokens each · "
+        "export with a larger export.max_source, or split or drop these sentences"
+    )
+
+
 def test_a_diverged_model_is_an_error() -> None:
     model = ours(2)
     with torch.no_grad():

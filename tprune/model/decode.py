@@ -40,7 +40,7 @@ def translate(
         Target ids in the order of `sentences`, without the start token and eos.
 
     Raises:
-        InputError: Sentences longer than the engine's positions; their indices count from 0.
+        InputError: Sentences longer than the engine takes; their indices count from 0.
     """
     find = greedy if search.beams == 1 else beam
     return in_batches(lambda source, mask: find(engine, source, mask, search), sentences, search, batch_size, progress)
@@ -54,13 +54,14 @@ def in_batches(
     progress: Callable[[int], None] | None = None,
 ) -> list[list[int]]:
     """Translate as `translate` does, with any function from source ids (B, S) and mask (B, S) to B translations."""
-    long = [(index, len(ids)) for index, ids in enumerate(sentences) if len(ids) > search.limit]
+    long = [(index, len(ids)) for index, ids in enumerate(sentences) if len(ids) > search.longest_source]
     if long:
+        bundled = search.source_limit is not None
         raise InputError(
-            "source longer than the model has positions for",
+            f"source longer than the {'bundle was exported for' if bundled else 'model has positions for'}",
             problems=[f"sentence index {index}: {length} tokens" for index, length in long],
-            wanted=f"at most {search.limit} tokens each",
-            fix="split or drop these sentences",
+            wanted=f"at most {search.longest_source} tokens each",
+            fix=("export with a larger export.max_source, or " if bundled else "") + "split or drop these sentences",
         )
     found: list[list[int]] = [[] for _ in sentences]
     full = [index for index, ids in enumerate(sentences) if not set(ids) <= {search.eos, search.pad}]

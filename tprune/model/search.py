@@ -15,13 +15,15 @@ class Search:
         start: The token before the first one.
         eos: The token after the last one.
         pad: What fills a batch.
-        limit: The longest source and the longest target the engine has positions for, in tokens.
+        limit: The longest target the engine has positions for, in tokens, and the longest source where nothing else
+            says that.
         beams: Width of the beam.
         length_penalty: A hypothesis scores its log-probability / length ** length_penalty.
         forced_bos: The first token, whatever the model says: the target language of mBART and NLLB.
         forced_eos: The last token of a translation that reaches its greatest length.
         banned: Tokens that never appear in a translation, as padding.
         max_new_tokens: Greatest length of every translation, in place of the rule of `max_length`.
+        source_limit: The longest source that a bundle was exported for; None for a model, whose limit is its positions.
     """
 
     start: int
@@ -34,6 +36,12 @@ class Search:
     forced_eos: int | None = None
     banned: tuple[int, ...] = ()
     max_new_tokens: int | None = None
+    source_limit: int | None = None
+
+    @property
+    def longest_source(self) -> int:
+        """Most tokens of a source."""
+        return self.limit if self.source_limit is None else self.source_limit
 
     def max_length(self, source_length: int) -> int:
         """Greatest number of target tokens, eos included, for this many source tokens."""
