@@ -26,18 +26,24 @@ def on_all(
         tell: Gets a line about each device that fails while others are at work.
 
     Raises:
-        TpruneError: The first device's, of those that failed.
+        TpruneError: Of the device that failed last: those before it have been told.
     """
+    failed: TpruneError | None = None
     with ThreadPoolExecutor(len(devices)) as pool:
-        asked = {pool.submit(work, device): device for device in devices}
         try:
+            asked = {pool.submit(work, device): device for device in devices}
             for number, done in enumerate(as_completed(asked), start=1):
                 error = done.exception()
-                if error is not None and not isinstance(error, TpruneError):
+                if error is None:
+                    continue
+                if not isinstance(error, TpruneError):
                     raise error
-                if error is not None and number < len(devices):
+                failed = error
+                if number < len(devices):
                     tell(f"{asked[done].name} failed, the others go on: {error}")
         except BaseException:
             stop.set()
             raise  # when the threads have ended what runs on their devices
+    if failed is not None:
+        raise failed
     return [done.result() for done in asked]

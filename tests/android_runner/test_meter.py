@@ -227,6 +227,26 @@ def test_what_goes_wrong_leaves_nothing_on_the_device(
     assert left_on(tmp_path / "device") == []
 
 
+def test_an_interrupted_round_is_ended_on_the_device(
+    runners: Callable[[str], Runner], made_before: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asleep, device = tmp_path / "runner", Device(Local(str(tmp_path / "device")))
+    asleep.mkdir()
+    (asleep / "ort_runner").write_text("#!/bin/sh\nsleep 987 & wait\n")
+    (asleep / "ort_runner").chmod(0o755)
+    meter = meter_of(tmp_path, device, made_before)
+    meter._runner = replace(runners("onnxruntime"), folder=asleep)
+
+    def ctrl_c(seconds: float) -> None:
+        assert device.poll("runs/round") == "running"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(device, "pause", ctrl_c)
+    with pytest.raises(KeyboardInterrupt):
+        meter(two_models()[:1], lambda _: None)
+    assert device.poll("runs/round") == "gone"
+
+
 def test_an_emulator_has_no_table_and_a_warm_phone_is_told(
     runners: Callable[[str], Runner], made_before: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
