@@ -105,8 +105,9 @@ def _require_target(text: Artifact, words: Tokenizer, model: Artifact, config: T
 
 def _hashes(made: Artifact, folder: str = "") -> dict[str, str]:
     """Of the tokenizer's files in an artifact, by their names."""
+    known = {name: f"{folder}/{name}".lstrip("/") for name in vocab.files(made.path / folder)}
     files = made.manifest["files"]
-    return {name: files[f"{folder}/{name}".lstrip("/")]["sha256"] for name in vocab.files(made.path / folder)}
+    return {name: files[path]["sha256"] for name, path in known.items() if path in files}
 
 
 def _difference(one: Any, other: Any) -> tuple[str, str] | None:
