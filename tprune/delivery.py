@@ -1,5 +1,6 @@
 """The stages after a recovered model: bundles, benchmark, report."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -205,8 +206,9 @@ def report(
     analysis: Artifact,
     models: Mapping[str, Artifact],
     plans: Mapping[str, Artifact],
+    table: Artifact | None = None,
 ) -> Stage:
-    """The page that shows speedup versus BLEU."""
+    """The page that shows speedup versus BLEU; with a latency table also where the time goes."""
 
     def make(partial_out: Path) -> None:
         from tprune.benchmarks import record
@@ -228,6 +230,7 @@ def report(
                 for name, model in cut.items()
             },
             training={name: _losses(made) for name, made in {**models, "BSSL": analysis}.items()},
+            times=_times(table, cut),
         )
 
     parents = {
@@ -235,8 +238,24 @@ def report(
         "analysis": analysis,
         **{f"model/{name}": made for name, made in models.items()},
         **{f"plan/{name}": made for name, made in plans.items()},
+        **({} if table is None else {"table": table}),
     }
     return stage("report", "report", out, {"title": title}, parents, make)
+
+
+def _times(table: Artifact | None, models: Mapping[str, Artifact]) -> dict[str, dict[str, float]]:
+    """Predicted ms by component of every model that the table reaches."""
+    if table is None:
+        return {}
+    from tprune.benchmarks import table as tables
+    from tprune.model import checkpoint
+    from tprune.model.shape import TPruneConfig
+
+    opened, found = tables.read(table.path), {}
+    for name, model in models.items():
+        with contextlib.suppress(InputError):  # a plan that was not made with it may lie outside its grid
+            found[name] = tables.by_component(opened, TPruneConfig.from_dict(checkpoint.read_config(model.path)))
+    return found
 
 
 def entries_of(given: Sequence[tuple[str, Artifact]]) -> dict[Entry, Artifact]:

@@ -72,9 +72,11 @@ def run(config: Config, out: Path, tell: Tell, until: str = "report") -> Artifac
             recovery.recover(out / DISTILLED, dense, dense, lessons, config.recovery, out / "logs" / DISTILLED), tell
         )
     plans: dict[str, Artifact] = {}
+    table = None
     for target in config.targets if "recover" in steps else ():
-        table = latency_table(config, target.table, out, dense, text, tell)
-        whole = rounds.Inputs(dense, sparse, analysis, text, lessons, table, hint)
+        own = latency_table(config, target.table, out, dense, text, tell)
+        table = table or own
+        whole = rounds.Inputs(dense, sparse, analysis, text, lessons, own, hint)
         given = rounds.trimmed(target, whole, out / "trimmed" / target.name, lambda stage: settle(stage, tell))
         if "results" in steps:
             require_bundled(config, given.text)  # rarer tokens gone, sentences may be longer
@@ -98,7 +100,9 @@ def run(config: Config, out: Path, tell: Tell, until: str = "report") -> Artifac
         timed = {key: made for key, made in entries.items() if key[0] in config.bench.engines}
         last = results = settle(delivery.bench(out / "results", config.name, timed, text, config.bench), tell)
     if "report" in steps:
-        last = settle(delivery.report(out / "report", config.name, results, analysis, models, plans), tell)
+        last = settle(
+            delivery.report(out / "report", config.name, results, analysis, models, plans, table or hint), tell
+        )
     return last
 
 
