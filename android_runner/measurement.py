@@ -162,7 +162,7 @@ def _timed(
     times = _paired({model: [one.journal for one in done] for model, done in passes.items()})
     found = {}
     for model, done in passes.items():
-        fields = timed_fields(times, model, DENSE, DENSE)
+        fields = timed_fields(times, model, DENSE, DENSE if precision == "fp32" else f"{DENSE} {precision}")
         fields["latency_ms"]["p99"] = float(np.percentile(times[model], 99))
         gates = [one.gate.reason for one in done if one.gate.reason and session.facts.kind == "phone"]
         journals = [one.journal for one in done]

@@ -119,7 +119,7 @@ def sentences_text(bundle: Bundle, sentences: Sequence[Sequence[int]]) -> str:
         InputError: A sentence that is empty, over-long, or has a token id out of range.
     """
     search = Search(**bundle.search)
-    limit = min(search.limit, bundle.max_source)
+    limit = min(search.longest_source, bundle.max_source)
     problems = [
         f"sentence index {index}: {len(ids)} tokens, {sum(not 0 <= one < bundle.vocabulary for one in ids)} unknown"
         for index, ids in enumerate(sentences)
