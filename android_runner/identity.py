@@ -4,7 +4,6 @@ Run as `python -m tprune.android_runner.identity CORPUS OUT.json BUNDLE ...`: te
 machine, each bundle by its quickest mode.
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,14 +15,16 @@ from tprune.android_runner.links import Local
 from tprune.android_runner.run_file import Job
 from tprune.android_runner.transport import Device
 from tprune.artifact import Artifact
-from tprune.benchmarks import quality, record
+from tprune.benchmarks import comparison, quality, record
 from tprune.benchmarks.record import DENSE, Row
+from tprune.entry import script
 from tprune.export import description
 from tprune.export.runtime import open_bundle
 from tprune.model import decode
 from tprune.model.search import Search
 from tprune.progress import tell
 from tprune.provenance import made_by
+from tprune.text import plain_tokenizer
 from tprune.text.corpus import open_corpus
 
 SENTENCES, WARMUP, THREADS = 500, 10, 1
@@ -64,12 +65,12 @@ def compare(bundle: Artifact, sentences: Sequence[Sequence[int]], folder: Path) 
     }
 
 
-def _main(corpus: Path, out: Path, *bundles: Path) -> None:
+def _main(corpus: Path, out: Path, bundles: list[Path]) -> None:
     text = artifact.read(corpus, "corpus")
     opened, rows = open_corpus(text), []
-    sentences = quality.spread(opened, SENTENCES)
     for path in bundles:
         bundle = artifact.read(path, "bundle")
+        sentences = quality.spread(opened, SENTENCES, plain_tokenizer.load(path))
         said = description.read(path)
         with TemporaryDirectory() as folder:
             fields = compare(bundle, sentences, Path(folder))
@@ -85,6 +86,7 @@ def _main(corpus: Path, out: Path, *bundles: Path) -> None:
             decode="greedy",
             environment=record.environment(),
             parameters=said.parameters,
+            **comparison.hashes(bundle),
             made_by=made_by(),
             **fields,
         )
@@ -97,4 +99,4 @@ def _main(corpus: Path, out: Path, *bundles: Path) -> None:
 
 
 if __name__ == "__main__":
-    _main(*map(Path, sys.argv[1:]))
+    script(_main)

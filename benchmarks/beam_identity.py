@@ -23,6 +23,7 @@ from tprune.benchmarks.comparison import PYTORCH, VERSIONS, open_entry
 from tprune.benchmarks.peers import hf
 from tprune.benchmarks.record import DENSE, Row
 from tprune.entry import script
+from tprune.learn.compatibility import open_for
 from tprune.model import checkpoint
 from tprune.model.decode import in_batches, translate
 from tprune.model.engine import Engine
@@ -30,7 +31,6 @@ from tprune.model.search import Search
 from tprune.model.transformer import TPruneForConditionalGeneration
 from tprune.progress import tell
 from tprune.provenance import made_by
-from tprune.text.corpus import open_corpus
 
 SENTENCES, BEAMS, LENGTH_PENALTIES = 500, 5, (1.0, 0.6)
 LONGEST = 96  # target tokens of every sentence: `generate` knows one limit for a batch
@@ -101,7 +101,7 @@ def score(model: TPruneForConditionalGeneration, source: Ids, target: Ids, searc
 
 def rows(name: str, model: Artifact, bundles: Sequence[Artifact], text: Artifact) -> list[Row]:
     """Compare at every length penalty, on test sentences of a corpus, as result rows."""
-    corpus = open_corpus(text)
+    corpus = open_for(text, model)
     dataset, split, sentences = (
         quality.dataset_name(text),
         quality.split_name(corpus),

@@ -206,7 +206,20 @@ def facts(variant: Variant, entry: Artifact) -> dict[str, Any]:
     else:
         parameters = description.read(entry.path).parameters
     precision, model = variant
-    return {"model": model, "precision": precision, "parameters": parameters, "size_bytes": size_bytes(entry)}
+    return {
+        "model": model,
+        "precision": precision,
+        **hashes(entry),
+        "parameters": parameters,
+        "size_bytes": size_bytes(entry),
+    }
+
+
+def hashes(entry: Artifact) -> dict[str, str]:
+    """Identities of a checkpoint, or of a bundle and the checkpoint that it was made from, as fields of a row."""
+    if entry.kind == "model":
+        return {"model_hash": entry.identity}
+    return {"model_hash": entry.manifest["parents"]["model"]["identity"], "bundle_hash": entry.identity}
 
 
 def _batch_size(entry: Artifact) -> int:

@@ -24,12 +24,12 @@ from tprune.benchmarks.ratios import timed_fields, unequal_work
 from tprune.benchmarks.record import Row
 from tprune.entry import script
 from tprune.errors import InputError
+from tprune.learn.compatibility import open_for
 from tprune.model import checkpoint
 from tprune.model.search import Search
 from tprune.model.shape import dense_config
 from tprune.model.transformer import TPruneForConditionalGeneration
 from tprune.progress import tell
-from tprune.text.corpus import open_corpus
 
 SIZES: Mapping[str, Mapping[str, int]] = {
     "base": {
@@ -125,8 +125,9 @@ def _main(
         with TemporaryDirectory() as scratch:
             rows = measure(model, _random_model(model, Path(scratch) / "model"), sentences, TARGET)
     else:
-        text = open_corpus(artifact.read(corpus, "corpus"))
-        rows = measure(out.stem, artifact.read(Path(model), "model"), quality.spread(text, REAL_SENTENCES), None)
+        given = artifact.read(Path(model), "model")
+        text = open_for(artifact.read(corpus, "corpus"), given)
+        rows = measure(out.stem, given, quality.spread(text, REAL_SENTENCES), None)
     record.write(out, rows)
     for row in rows:
         assert row.latency_ms is not None

@@ -24,10 +24,10 @@ from tprune.benchmarks.peers import ct2_format
 from tprune.benchmarks.record import Row
 from tprune.entry import script
 from tprune.errors import MachineError
+from tprune.learn.compatibility import open_for
 from tprune.model import checkpoint
 from tprune.model.search import Search
 from tprune.progress import tell
-from tprune.text.corpus import open_corpus
 
 ENGINES = (PYTORCH, "onnxruntime", "executorch")
 PROCESSES, THREADS = 3, 1
@@ -126,9 +126,10 @@ def _process(one: Contestant, source: Sequence[int], search: Search) -> dict[str
 
 def _main(model: Path, corpus: Path, out: Path) -> None:
     text = artifact.read(corpus, "corpus")
-    sentences = sorted(quality.sources(open_corpus(text)), key=len)
+    given = artifact.read(model, "model")
+    sentences = sorted(quality.sources(open_for(text, given)), key=len)
     source = sentences[len(sentences) // 2]  # of median length
-    rows = measure(out.stem, quality.dataset_name(text), artifact.read(model, "model"), source)
+    rows = measure(out.stem, quality.dataset_name(text), given, source)
     record.write(out, rows)
     for row in rows:
         said = row.model_dump()

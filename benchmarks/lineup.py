@@ -1,6 +1,6 @@
 """The line-up of a comparison: one dense model on every engine, ours and the peers, at every precision."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 from tprune import artifact
 from tprune.artifact import Artifact
 from tprune.benchmarks import record
-from tprune.benchmarks.comparison import PYTORCH, VERSIONS, open_entry, size_bytes
+from tprune.benchmarks.comparison import PYTORCH, VERSIONS, hashes, open_entry, size_bytes
 from tprune.benchmarks.peers.peer import Peer, Translate
 from tprune.benchmarks.record import DENSE
 from tprune.delivery_config import PRECISIONS, Export
@@ -33,6 +33,7 @@ class Contestant:
         precision: fp32, int8 or int8-block.
         version: Of the engine.
         path: The checkpoint's, the bundle's or the peer's directory.
+        hashes: Identities of model and bundle, as fields of a row.
         size_bytes: Of weights and graphs.
         parameters: Of the model.
         peer: None for our own engines.
@@ -42,6 +43,7 @@ class Contestant:
     precision: str
     version: str
     path: Path
+    hashes: Mapping[str, str]
     size_bytes: int
     parameters: int
     peer: Peer | None = None
@@ -66,6 +68,7 @@ class Contestant:
             "threads": threads,
             "decode": "greedy",
             "environment": record.environment(),
+            **self.hashes,
             "parameters": self.parameters,
             "size_bytes": self.size_bytes,
             "made_by": made_by(),
@@ -102,7 +105,8 @@ def line_up(model: Artifact, folder: Path, engines: Sequence[str], peers: Sequen
             if engine != PYTORCH:
                 tell(f"export {engine} {precision}")
                 made = export(model.path, folder / engine / precision, engine, Export(), precision=precision)
-            yield Contestant(engine, precision, version(VERSIONS[engine]), made.path, size_bytes(made), parameters)
+            engine_version = version(VERSIONS[engine])
+            yield Contestant(engine, precision, engine_version, made.path, hashes(made), size_bytes(made), parameters)
     for peer in peers:
         for precision in peer.precisions:
             tell(f"convert {peer.name} {precision}")
@@ -110,4 +114,4 @@ def line_up(model: Artifact, folder: Path, engines: Sequence[str], peers: Sequen
             path.parent.mkdir(parents=True, exist_ok=True)
             peer.convert(loaded, path, precision)
             size = sum(file.stat().st_size for file in path.glob(peer.weights))
-            yield Contestant(peer.name, precision, peer.version(), path, size, parameters, peer)
+            yield Contestant(peer.name, precision, peer.version(), path, hashes(model), size, parameters, peer)

@@ -95,6 +95,9 @@ class Row(Part):
     threads: Count | None = None
     decode: Annotated[str, Field(pattern=r"^(greedy|beam[1-9][0-9]*)$")]
     environment: Environment
+    model_hash: Name | None = None
+    """Identity of the checkpoint, also of that which a bundle was made from."""
+    bundle_hash: Name | None = None
     parameters: Count | None = None
     size_bytes: Count | None = None
     latency_ms: Latency | None = None

@@ -28,6 +28,7 @@ from tprune.export import description, runtime
 from tprune.export import lexicon as lexicons
 from tprune.export import shortlist as shortlists
 from tprune.export.bundle import EXPORTERS, export
+from tprune.learn.compatibility import open_for
 from tprune.learn.evaluate import bleu_tokenizer
 from tprune.model.decode import one_by_one, translate
 from tprune.model.search import Search
@@ -81,7 +82,7 @@ def measure(name: str, model: Artifact, text: Artifact, lessons: Artifact | None
         text: Its corpus.
         lessons: What the shortlist is learned from; None: the corpus.
     """
-    corpus, source = open_corpus(text), lessons or text
+    corpus, source = open_for(text, model), lessons or text
     lexicon = lexicons.learn_lexicon(open_corpus(source), SIZES[0].iterations)
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)

@@ -19,11 +19,11 @@ from tprune.benchmarks.peers import ct2, ct2_format
 from tprune.benchmarks.ratios import ratio_fields, unequal_work
 from tprune.benchmarks.record import Row
 from tprune.entry import script
+from tprune.learn.compatibility import open_for
 from tprune.model import checkpoint
 from tprune.model.decode import translate
 from tprune.model.search import Search
 from tprune.progress import tell
-from tprune.text.corpus import open_corpus
 
 BATCH, ROUNDS, SECONDS = 32, stats.LEAST_ROUNDS, 3.0
 THREADS = (1, 2)
@@ -104,12 +104,13 @@ def _open(one: Contestant, threads: int, search: Search) -> TranslateAll:
 
 def _main(model: Path, corpus: Path, out: Path) -> None:
     text = artifact.read(corpus, "corpus")
-    opened = open_corpus(text)
+    given = artifact.read(model, "model")
+    opened = open_for(text, given)
     rows = measure(
         out.stem,
         quality.dataset_name(text),
         quality.split_name(opened),
-        artifact.read(model, "model"),
+        given,
         quality.sources(opened),
     )
     record.write(out, rows)

@@ -58,6 +58,10 @@ def test_rows_hold_what_the_artifacts_say(undisturbed: Path) -> None:
     assert sizes["small"] < sizes["dense"]
     assert rows["small"].latency_ms is not None
     assert len(rows["small"].latency_ms.samples) == 2 * 4  # rounds x sentences
+    for name, path in (("dense", "dense"), ("small", "recovered/small")):
+        assert rows[name].model_hash == artifact.read(undisturbed / path).identity
+        bundle = undisturbed / "bundles/onnxruntime" / rows[name].precision / name
+        assert rows[name].bundle_hash == artifact.read(bundle).identity
 
 
 def test_a_second_run_makes_nothing_again(undisturbed: Path) -> None:

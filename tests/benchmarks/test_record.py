@@ -25,6 +25,8 @@ CONTRACT = {
     "threads",
     "decode",
     "environment",
+    "model_hash",
+    "bundle_hash",
     "parameters",
     "size_bytes",
     "latency_ms",

@@ -45,6 +45,8 @@ def test_rows_of_a_throughput_run(model: Artifact) -> None:
         assert speeds["p50"] == pytest.approx(np.median(speeds["samples"]), abs=1e-3)  # the samples are rounded
         assert len(said["sentences_per_second"]["samples"]) == 6
         assert (row.speedup is None) == (row.engine == "ctranslate2")
+        assert row.model_hash == model.identity
+        assert (row.bundle_hash is not None) == (row.engine == "onnxruntime")
         if row.precision == "fp32":
             assert said["same_as_peer"] == 1.0  # the same translations in batches of another make
         assert not any("samples" in reason for reason in row.valid.reasons)  # six passes are enough, but too quick
