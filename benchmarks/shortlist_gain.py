@@ -35,7 +35,7 @@ from tprune.model.search import Search
 from tprune.progress import tell
 from tprune.provenance import made_by
 from tprune.section import resolved
-from tprune.text.corpus import Corpus, open_corpus
+from tprune.text.corpus import Corpus
 
 ENGINES = tuple(EXPORTERS)
 SIZES = tuple(
@@ -83,7 +83,7 @@ def measure(name: str, model: Artifact, text: Artifact, lessons: Artifact | None
         lessons: What the shortlist is learned from; None: the corpus.
     """
     corpus, source = open_for(text, model), lessons or text
-    lexicon = lexicons.learn_lexicon(open_corpus(source), SIZES[0].iterations)
+    lexicon = lexicons.learn_lexicon(open_for(source, model), SIZES[0].iterations)
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
         trials = list(_trials(folder, model, source, corpus, lexicon))
