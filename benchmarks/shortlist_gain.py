@@ -40,7 +40,7 @@ from tprune.text.corpus import Corpus
 ENGINES = tuple(EXPORTERS)
 SIZES = tuple(
     delivery_config.Shortlist(first=first, best=best, threshold=threshold)
-    for first, best, threshold in product((50, 200, 800), (20, 50, 200), (0.003, 0.001, 0.0001))
+    for first, best, threshold in product((50, 200, 800, 2000), (20, 50, 200), (0.003, 0.001))
 )
 MOST_LOSS_PERCENT = 0.5  # of BLEU on the validation text, that it is not surely below: what a size is chosen by
 SETTINGS = Bench(threads=(1,), rounds=25)
