@@ -16,12 +16,12 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from tprune.artifact import MANIFEST
+from tprune.config import RESERVED
 from tprune.errors import ArtifactError
 from tprune.json_file import read_json, write_json
 
 SCHEMA: Literal[1] = 1
-DENSE = "dense"
-DISTILLED = "dense-distilled"  # the dense model, trained further on its own translations
+DENSE, DISTILLED = RESERVED  # the latter is the dense model, trained further on its own translations
 LIBRARIES = ("torch", "onnxruntime", "executorch", "ctranslate2", "transformers", "sacrebleu", "numpy")
 
 Kind = Literal["phone", "sbc", "host-x86", "emulated-arm64"]

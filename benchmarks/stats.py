@@ -17,7 +17,7 @@ from tprune.errors import InputError
 ORDER = 4  # BLEU's longest n-gram
 CONFIDENCE = 0.95
 LEAST_SAMPLES, LEAST_SECONDS = 50, 1.0  # of a candidate whose latency is quoted
-LEAST_ROUNDS = 6  # of fewer, a bootstrap's interval is too narrow: that of three holds the ratio in 74 % of cases
+LEAST_ROUNDS = 6  # of fewer, a bootstrap's interval is too narrow: that of three holds the ratio in 75 % of cases
 STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # 97.5 % quantile of t by the number of rounds
 DISTURBED = 0.1  # share of rounds that may be: medians do not feel them, and a longer run meets more of them
 

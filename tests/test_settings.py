@@ -9,8 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from tprune import settings
-from tprune.benchmarks import record
-from tprune.config import RESERVED, Config, Learn, Target
+from tprune.config import Config, Learn, Target
 from tprune.errors import InputError
 from tprune.section import resolved
 from tprune.settings import RECIPES, load
@@ -246,4 +245,3 @@ def test_targets_have_names_of_their_own(tmp_path: Path) -> None:
         "is the name of a model that is not pruned, c.partial ends as an unfinished directory does; give each a name "
         "of its own",
     )
-    assert RESERVED == (record.DENSE, record.DISTILLED)

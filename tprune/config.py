@@ -15,7 +15,7 @@ Criterion = Literal[
 ]
 """What units are scored by, see `sparsity/scores.py`."""
 RESERVED = ("dense", "dense-distilled")
-"""Names of the models beside those of the targets, see `benchmarks/record.py`."""
+"""Names of the models beside those of the targets."""
 
 
 class Text(Section):

@@ -9,6 +9,7 @@ from tests.android_runner.contestants import Given
 from tprune.android_runner import identity
 from tprune.android_runner.build import Runner
 from tprune.benchmarks import quality
+from tprune.model import decode
 from tprune.text import plain_tokenizer
 
 
@@ -28,7 +29,7 @@ def test_a_wrong_translation_is_found(
     runners: Callable[[str], Runner], given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runners("onnxruntime")
-    monkeypatch.setattr(identity.decode, "one_by_one", lambda *_: lambda ids: [7, 7])
+    monkeypatch.setattr(decode, "one_by_one", lambda *_: lambda ids: [7, 7])
     found = identity.compare(given.bundles["dense"], quality.spread(given.corpus, 30), tmp_path)
     assert found["identical_to_python"] == 0
     assert found["valid"]["reasons"][0].startswith("0 of ")

@@ -75,7 +75,7 @@ def test_the_interval_holds_the_ratio_in_19_of_20_cases(rounds: int) -> None:
         found = stats.speedup(np.full((rounds, 3), 20.0), 10 * np.exp(noise) * np.ones((1, 3)), resamples=200)
         assert found.lower is not None and found.upper is not None
         held += found.lower <= 2 <= found.upper
-    assert held / 400 > (0.92 if rounds < 6 else 0.85)  # the bootstrap's is a little narrow even with six
+    assert held / 400 > 0.92
 
 
 def test_unpaired_samples_are_refused() -> None:
