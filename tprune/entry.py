@@ -47,7 +47,7 @@ def script(main: Callable[..., None]) -> None:
             out.parent.mkdir(parents=True, exist_ok=True)
         main(*given, **named)
 
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)  # "[extra]" is text
     app.command(help=inspect.getdoc(inspect.getmodule(main)))(prepared)
     call(app)
 
