@@ -114,7 +114,7 @@ def _greedy_rows(
                 )
         tell(f"latency on {engine}, threads: {threads}")
         samples = latency.time_in_turn(
-            {variant: _by_index(one_by_one(*entry), timed[variant]) for variant, entry in opened.items()},
+            {variant: latency.by_index(one_by_one(*entry), timed[variant]) for variant, entry in opened.items()},
             range(min(map(len, timed.values()))),
             rounds=settings.rounds,
             seconds=settings.seconds,
@@ -165,11 +165,6 @@ def open_entry(engine: str, entry: Artifact, threads: int) -> tuple[Engine, Sear
         model = checkpoint.load(entry.path)
         return TorchEngine(model), Search.of(model)
     return runtime.open_bundle(entry.path, threads), Search(**description.read(entry.path).search)
-
-
-def _by_index(translate: Callable[[list[int]], list[int]], sentences: Sequence[list[int]]) -> Callable[[int], Any]:
-    """Each model has the timed sentences in its own ids."""
-    return lambda index: translate(sentences[index])
 
 
 def _baseline(variants: Collection[Variant]) -> Variant:

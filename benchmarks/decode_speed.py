@@ -1,7 +1,8 @@
 """How fast our engines and the peers decode one dense model, against CTranslate2 at the same precision, in turn.
 
 Run as `python -m tprune.benchmarks.decode_speed base OUT.json`, or `tiny`, or with a trained model and its corpus
-`python -m tprune.benchmarks.decode_speed MODEL OUT.json CORPUS`. Random models translate 20 random tokens into 25.
+`python -m tprune.benchmarks.decode_speed MODEL OUT.json CORPUS [BUNDLE...]`. Random models translate 20 random tokens
+into 25. BUNDLE: of a pruned model, named as its folder; it takes its turns with the dense one's engines.
 Needs CTranslate2 (`pip install -e '.[peers]'`); another peer that cannot run here is skipped with a line that says why.
 """
 
@@ -17,11 +18,14 @@ import typer
 from tprune import artifact
 from tprune.artifact import Artifact
 from tprune.benchmarks import floor, latency, quality, record, stats
-from tprune.benchmarks.lineup import line_up
+from tprune.benchmarks.lineup import Contestant, bundled, line_up
 from tprune.benchmarks.peers import ct2_format
+from tprune.benchmarks.peers.peer import Peer
 from tprune.benchmarks.peers.table import at_hand
-from tprune.benchmarks.ratios import timed_fields, unequal_work
-from tprune.benchmarks.record import Row
+from tprune.benchmarks.ratios import timed_fields, unequal_length, unequal_work
+from tprune.benchmarks.record import DENSE, Row
+from tprune.benchmarks.result_table import milliseconds, over_floor
+from tprune.benchmarks.standings import setting
 from tprune.entry import script
 from tprune.errors import InputError
 from tprune.learn.compatibility import open_for
@@ -30,6 +34,7 @@ from tprune.model.search import Search
 from tprune.model.shape import dense_config
 from tprune.model.transformer import TPruneForConditionalGeneration
 from tprune.progress import tell
+from tprune.text import plain_tokenizer
 
 SIZES: Mapping[str, Mapping[str, int]] = {
     "base": {
@@ -57,7 +62,17 @@ ENGINES = ("onnxruntime", "executorch")
 PEER = ct2_format.PEER.name
 
 
-def measure(name: str, model: Artifact, sentences: Sequence[Sequence[int]], new_tokens: int | None) -> list[Row]:
+def measure(
+    name: str,
+    model: Artifact,
+    sentences: Sequence[list[int]],
+    new_tokens: int | None,
+    others: Mapping[Contestant, Sequence[list[int]]] | None = None,
+    *,
+    engines: Sequence[str] = ENGINES,
+    peers: Sequence[Peer] | None = None,
+    seconds: float = stats.LEAST_SECONDS,
+) -> list[Row]:
     """Export the model for every engine and precision, and time all of them and the peers at hand in turn.
 
     Args:
@@ -65,25 +80,42 @@ def measure(name: str, model: Artifact, sentences: Sequence[Sequence[int]], new_
         model: A dense model.
         sentences: Source ids.
         new_tokens: Length of every translation; None: as long as it wants.
+        others: Bundles of other models, with the same sentences in their own ids.
+        engines: Those of ours.
+        peers: Theirs, CTranslate2 among them; None: all at hand.
+        seconds: Least time of each in all its passes.
     """
+    others = others or {}
     loaded = checkpoint.load(model.path)
     search, work = Search.of(loaded, max_new_tokens=new_tokens), floor.work(loaded)
     source = float(np.mean([len(ids) for ids in sentences]))
     rounds, rows = max(ROUNDS, -(-stats.LEAST_SAMPLES // len(sentences))), []
     with TemporaryDirectory() as scratch:
-        contestants = list(line_up(model, Path(scratch), ENGINES, at_hand(tell)))
+        dense = line_up(model, Path(scratch), engines, at_hand(tell) if peers is None else peers)
+        texts = dict.fromkeys(dense, sentences) | dict(others)
         for threads in THREADS:
             tell(f"latency, threads: {threads}")
-            opened = {one.key: one.open(threads, search) for one in contestants}
-            samples = latency.time_in_turn(opened, sentences, rounds=rounds, seconds=stats.LEAST_SECONDS, warmup=WARMUP)
+            opened = {one.key: latency.by_index(one.open(threads, search), text) for one, text in texts.items()}
+            samples = latency.time_in_turn(
+                opened, range(len(sentences)), rounds=rounds, seconds=seconds, warmup=WARMUP
+            )
             times = {key: sample.milliseconds for key, sample in samples.items()}
             machines = {
                 arithmetic: floor.measure(work.weights_step * size, threads) for arithmetic, size in floor.BYTES.items()
             }
-            for one in contestants:
-                outputs, expected = samples[one.key].outputs, samples[PEER, one.arithmetic].outputs
+            for one in texts:
+                baseline = PEER, one.arithmetic, DENSE
+                outputs, expected = samples[one.key].outputs, samples[baseline].outputs
                 target = float(np.mean([len(ids) for ids in outputs]))
-                bounds = work.floor_ms(machines[one.arithmetic], one.arithmetic, source, target + (new_tokens is None))
+                compared: dict[str, float] = {}
+                if one in others:
+                    doubts = unequal_length(outputs, expected)
+                else:
+                    doubts = unequal_work(outputs, expected, one.precision)
+                    steps = target + (new_tokens is None)
+                    compared = work.floor_ms(machines[one.arithmetic], one.arithmetic, source, steps)
+                    same = [a == b for a, b in zip(outputs, expected, strict=True)]
+                    compared["same_as_peer"] = float(np.mean(same))
                 rows.append(
                     Row(
                         experiment=f"decode-{name}",
@@ -91,15 +123,8 @@ def measure(name: str, model: Artifact, sentences: Sequence[Sequence[int]], new_
                         split="test",
                         **one.facts(threads),
                         target_tokens=target,
-                        same_as_peer=float(np.mean([a == b for a, b in zip(outputs, expected, strict=True)])),
-                        **bounds,
-                        **timed_fields(
-                            times,
-                            one.key,
-                            (PEER, one.arithmetic),
-                            PEER,
-                            doubts=unequal_work(outputs, expected, one.precision),
-                        ),
+                        **compared,
+                        **timed_fields(times, one.key, baseline, PEER, doubts=doubts),
                     )
                 )
     return rows
@@ -116,6 +141,7 @@ def _main(
     model: Annotated[str, typer.Argument(help="base, tiny, or a model's directory.")],
     out: Path,
     corpus: Annotated[Path | None, typer.Argument(help="Of the model.")] = None,
+    bundles: Annotated[list[Path] | None, typer.Argument(help="Of pruned models.")] = None,
 ) -> None:
     if corpus is None and model not in SIZES:
         raise InputError("no corpus to translate", got=model, wanted=f"{' or '.join(SIZES)}, or a model and its corpus")
@@ -127,13 +153,16 @@ def _main(
     else:
         given = artifact.read(Path(model), "model")
         text = open_for(artifact.read(corpus, "corpus"), given)
-        rows = measure(out.stem, given, quality.spread(text, REAL_SENTENCES), None)
+        others = {
+            bundled(artifact.read(bundle, "bundle")): quality.spread(text, REAL_SENTENCES, plain_tokenizer.load(bundle))
+            for bundle in bundles or ()
+        }
+        rows = measure(out.stem, given, quality.spread(text, REAL_SENTENCES), None, others)
     record.write(out, rows)
     for row in rows:
         assert row.latency_ms is not None
         ratio = f", {1 / row.speedup:.3f} of {PEER}" if row.speedup else ""
-        over = row.latency_ms.p50 / row.floor_ms  # type: ignore[attr-defined]
-        tell(f"{row.engine} {row.precision} {row.threads}: {row.latency_ms.p50:.2f} ms, {over:.2f} of the floor{ratio}")
+        tell(f"{row.model}, {setting(row)}: {milliseconds(row, 'p50')}, {over_floor(row)} of the floor{ratio}")
 
 
 if __name__ == "__main__":

@@ -104,6 +104,11 @@ def time_in_turn(
     return {name: Samples(np.array(times[name]), tuple(outputs[name])) for name in names}
 
 
+def by_index(translate: Callable[[list[int]], Output], sentences: Sequence[list[int]]) -> Callable[[int], Output]:
+    """A candidate that is called with the number of a sentence: models may have the same text in ids of their own."""
+    return lambda index: translate(sentences[index])
+
+
 def _turn(candidate: Callable[[Sentence], Output], sentences: Sequence[Sentence]) -> tuple[list[float], list[Output]]:
     """Time every sentence once, with the garbage collector between turns and not within."""
     milliseconds, outputs = [], []

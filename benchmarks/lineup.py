@@ -1,4 +1,4 @@
-"""The line-up of a comparison: one dense model on every engine, ours and the peers, at every precision."""
+"""The line-up of a comparison: one dense model on every engine, ours and the peers, at every precision, and bundles."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +13,7 @@ from tprune.benchmarks.comparison import PYTORCH, VERSIONS, hashes, open_entry, 
 from tprune.benchmarks.peers.peer import Peer, Translate
 from tprune.benchmarks.record import DENSE
 from tprune.delivery_config import PRECISIONS, Export
+from tprune.export import description
 from tprune.export.bundle import export
 from tprune.model import checkpoint
 from tprune.model.decode import one_by_one
@@ -20,11 +21,11 @@ from tprune.model.search import Search
 from tprune.progress import tell
 from tprune.provenance import made_by
 
-Candidate = tuple[str, str]
-"""Engine and precision."""
+Candidate = tuple[str, str, str]
+"""Engine, precision and model name."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Contestant:
     """A model in one engine's form.
 
@@ -37,6 +38,7 @@ class Contestant:
         size_bytes: Of weights and graphs.
         parameters: Of the model.
         peer: None for our own engines.
+        model: Its name.
     """
 
     engine: str
@@ -47,11 +49,12 @@ class Contestant:
     size_bytes: int
     parameters: int
     peer: Peer | None = None
+    model: str = DENSE
 
     @property
     def key(self) -> Candidate:
         """What tells it from the others."""
-        return self.engine, self.precision
+        return self.engine, self.precision, self.model
 
     @property
     def arithmetic(self) -> str:
@@ -61,7 +64,7 @@ class Contestant:
     def facts(self, threads: int) -> dict[str, Any]:
         """What a result row says of it, for a greedy search with so many threads."""
         return {
-            "model": DENSE,
+            "model": self.model,
             "engine": self.engine,
             "engine_version": self.version,
             "precision": self.precision,
@@ -86,6 +89,21 @@ class Contestant:
             return self.peer.open(self.path, threads, self.precision, search)
         engine, own = open_entry(self.engine, artifact.read(self.path), threads)
         return one_by_one(engine, replace(own, max_new_tokens=search.max_new_tokens))
+
+
+def bundled(bundle: Artifact) -> Contestant:
+    """A bundle that is there already, of whatever model; its folder's name is the model's."""
+    said = description.read(bundle.path)
+    return Contestant(
+        said.engine,
+        said.precision,
+        version(VERSIONS[said.engine]),
+        bundle.path,
+        hashes(bundle),
+        size_bytes(bundle),
+        said.parameters,
+        model=bundle.path.resolve().name,
+    )
 
 
 def line_up(model: Artifact, folder: Path, engines: Sequence[str], peers: Sequence[Peer]) -> Iterator[Contestant]:

@@ -246,6 +246,8 @@ def _table(title: str, rows: Sequence[Row], columns: Sequence[str]) -> Table:
     )
     if len({row.seed for row in rows}) > 1:
         columns = (columns[0], "Seed", *columns[1:])
+    if "Plan" not in columns and not all(row.dense for row in rows):
+        columns = ("Plan", *columns)
     if any(_extra(row, "energy") for row in rows):
         columns = (*columns, "Energy")
     doubts: dict[str, list[str]] = defaultdict(list)

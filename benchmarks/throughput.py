@@ -17,7 +17,7 @@ from tprune.benchmarks.comparison import PYTORCH, open_entry
 from tprune.benchmarks.lineup import Contestant, line_up
 from tprune.benchmarks.peers import ct2, ct2_format
 from tprune.benchmarks.ratios import ratio_fields, unequal_work
-from tprune.benchmarks.record import Row
+from tprune.benchmarks.record import DENSE, Row
 from tprune.entry import script
 from tprune.learn.compatibility import open_for
 from tprune.model import checkpoint
@@ -67,7 +67,7 @@ def measure(
             samples = latency.time_in_turn(opened, [sentences], rounds=rounds, seconds=seconds)
             times = {key: sample.milliseconds for key, sample in samples.items()}
             for one in contestants:
-                (found,), (expected,) = samples[one.key].outputs, samples[PEER, one.arithmetic].outputs
+                (found,), (expected,) = samples[one.key].outputs, samples[PEER, one.arithmetic, DENSE].outputs
                 speeds = 1000 * len(sentences) / times[one.key].flatten()
                 rows.append(
                     Row(
@@ -83,7 +83,7 @@ def measure(
                         **ratio_fields(
                             times,
                             one.key,
-                            (PEER, one.arithmetic),
+                            (PEER, one.arithmetic, DENSE),
                             PEER,
                             least_samples=stats.LEAST_ROUNDS,
                             doubts=unequal_work(found, expected, one.precision),
