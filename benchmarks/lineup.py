@@ -21,6 +21,8 @@ from tprune.model.search import Search
 from tprune.progress import tell
 from tprune.provenance import made_by
 
+EXPORT = Export(parity_sentences=3)  # what is timed is compared with the peers' translations besides
+
 Candidate = tuple[str, str, str]
 """Engine, precision and model name."""
 
@@ -122,7 +124,7 @@ def line_up(model: Artifact, folder: Path, engines: Sequence[str], peers: Sequen
             made = model
             if engine != PYTORCH:
                 tell(f"export {engine} {precision}")
-                made = export(model.path, folder / engine / precision, engine, Export(), precision=precision)
+                made = export(model.path, folder / engine / precision, engine, EXPORT, precision=precision)
             engine_version = version(VERSIONS[engine])
             yield Contestant(engine, precision, engine_version, made.path, hashes(made), size_bytes(made), parameters)
     for peer in peers:
