@@ -4,7 +4,7 @@ Latency is that of one sentence at a time, dense and pruned in turn in one proce
 on what each engine itself put out for the whole test set.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any

@@ -6,7 +6,7 @@ into 25. BUNDLE: of a pruned model, named as its folder; it takes its turns with
 Needs CTranslate2 (`pip install -e '.[peers]'`); another peer that cannot run here is skipped with a line that says why.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -84,8 +84,12 @@ def measure(
         engines: Those of ours.
         peers: Theirs, CTranslate2 among them; None: all at hand.
         seconds: Least time of each in all its passes.
+
+    Raises:
+        InputError: Two bundles of one engine, precision and name, or one that is called as the dense model is.
     """
     others = others or {}
+    _check_names(others)
     loaded = checkpoint.load(model.path)
     search, work = Search.of(loaded, max_new_tokens=new_tokens), floor.work(loaded)
     source = float(np.mean([len(ids) for ids in sentences]))
@@ -96,9 +100,7 @@ def measure(
         for threads in THREADS:
             tell(f"latency, threads: {threads}")
             opened = {one.key: latency.by_index(one.open(threads, search), text) for one, text in texts.items()}
-            samples = latency.time_in_turn(
-                opened, range(len(sentences)), rounds=rounds, seconds=seconds, warmup=WARMUP
-            )
+            samples = latency.time_in_turn(opened, range(len(sentences)), rounds=rounds, seconds=seconds, warmup=WARMUP)
             times = {key: sample.milliseconds for key, sample in samples.items()}
             machines = {
                 arithmetic: floor.measure(work.weights_step * size, threads) for arithmetic, size in floor.BYTES.items()
@@ -128,6 +130,19 @@ def measure(
                     )
                 )
     return rows
+
+
+def _check_names(bundles: Collection[Contestant]) -> None:
+    """Refuse bundles whose rows could not be told apart."""
+    keys = [bundle.key for bundle in bundles]
+    twice = {" ".join(key) for key in keys if keys.count(key) > 1 or key[-1] == DENSE}
+    if twice:
+        raise InputError(
+            "models that cannot be told apart",
+            got=", ".join(sorted(twice)),
+            wanted=f"each engine, precision and name once, none called {DENSE}",
+            fix="rename the bundle's folder, which gives the model its name",
+        )
 
 
 def _random_model(size: str, out: Path) -> Artifact:

@@ -32,9 +32,9 @@ def verify(
     """Decode with the engine step by step, and the same tokens with the model in one pass without a cache.
 
     The first sentence is decoded up to the bundle's limit, the others to a bit beyond their own length. Then every
-    sentence is translated by the engine's whole search, at most as far. In fp32 it has to find what the model finds, in int8 what its
-    own steps find; where two tokens are as good as each other, within the tolerance (int8: within the error of the
-    logits), either may win.
+    sentence is translated by the engine's whole search, at most as far. In fp32 it has to find what the model finds, in
+    int8 what its own steps find; where two tokens are as good as each other, within the tolerance (int8: within the
+    error of the logits), either may win.
 
     Args:
         model: The model, in evaluation mode.

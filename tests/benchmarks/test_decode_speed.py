@@ -11,6 +11,7 @@ from tprune import artifact
 from tprune.artifact import Artifact
 from tprune.benchmarks.result_table import peer_tables
 from tprune.delivery_config import Export
+from tprune.errors import InputError
 from tprune.export.bundle import export
 from tprune.model import checkpoint
 from tprune.model.shape import dense_config
@@ -69,6 +70,8 @@ def test_a_pruned_model_is_compared_with_the_dense_one_in_the_peer(tmp_path: Pat
         for key in (("onnxruntime", "int8", "half"), ("ctranslate2", "int8", "dense"))
     )
     assert half.speedup == pytest.approx(theirs / ours, rel=2e-3)  # in the same arithmetic; samples are rounded
+    with pytest.raises(InputError, match=r"models that cannot be told apart · got onnxruntime int8 half"):
+        decode_speed.measure("t", dense, sentences, STEPS, {lineup.bundled(bundle): sentences for _ in range(2)})
     table = peer_tables(rows)[0]
     assert table.heads[:2] == ("Plan", "Engine")
     assert {line[0] for line in table.lines} == {"dense", "half"}
