@@ -177,7 +177,8 @@ def _main(
     for row in rows:
         assert row.latency_ms is not None
         ratio = f", {1 / row.speedup:.3f} of {PEER}" if row.speedup else ""
-        tell(f"{row.model}, {setting(row)}: {milliseconds(row, 'p50')}, {over_floor(row)} of the floor{ratio}")
+        bound = f", {over_floor(row)} of the floor" if row.dense else ""
+        tell(f"{row.model}, {setting(row)}: {milliseconds(row, 'p50')}{bound}{ratio}")
 
 
 if __name__ == "__main__":
