@@ -251,7 +251,7 @@ def _table(
         source_tokens=source_tokens,
         target_tokens=target_tokens,
         equal_widths=settings.engine in EQUAL_WIDTHS,
-        surfaces=probes.surfaces(grid, times, target_tokens, settings.copies),
+        surfaces=probes.surfaces(grid, times, settings.copies),
         raw=tuple(
             {"group": group, "model": name, "round_ms": list(rounds)}
             for group, tasks in times.items()

@@ -1,10 +1,10 @@
 """Which random models a latency table is measured with, and how their times become its costs. Pure data, no clock.
 
 A probe is a model whose layers hold nothing but one kind of sub-layer, several times over. One sub-layer's cost in
-place is then (time of the probe - time of the model without layers) / copies. The output projection is measured with
-a decoder layer before it: alone it would find its weights in the cache, where a step of a whole model leaves none of
-them. Any machine that can time a model may fill a table: it gets models and lengths, and gives the median time of every
-round.
+place is then (time of the probe - time of the model without layers) / copies. The output projection, and what is in no
+layer, is what a model of one decoder layer takes besides that layer: without any layer it would find its weights in the
+cache, where a step of a whole model leaves none of them. Any machine that can time a model may fill a table: it gets
+models and lengths, and gives the median time of every round.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,14 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from tprune.benchmarks.table import FIXED, OUTPUT, STEP, Surface
+from tprune.benchmarks.table import FIXED, OUTPUT, Surface
 from tprune.model.shape import TPruneConfig, attention_shape
 from tprune.sparsity import lines
 
-ATTENTIONS = ("encoder.self_attn", "decoder.self_attn", "decoder.cross_attn")
+DECODER_ATTENTIONS = ("decoder.self_attn", "decoder.cross_attn")
+ATTENTIONS = ("encoder.self_attn", *DECODER_ATTENTIONS)
 FFNS = ("encoder.ffn", "decoder.ffn")
 BASE, ANCHOR = "base", "anchor"
-METHOD = 2  # counts up when other models are timed, or other costs made of their times
+METHOD = 3  # counts up when other models are timed, or other costs made of their times
 
 Times = Mapping[str, Sequence[float]]
 """By the task's name: the median of each round in ms, all tasks of a group timed in turn."""
@@ -92,7 +93,7 @@ def groups(like: TPruneConfig, grid: Grid, target_tokens: int, copies: int) -> l
     found = []
     for d_model in grid.d_model:
         base = Task(BASE, _model(like, grid, d_model), target_tokens)
-        outputs = [base, Task(STEP, base.config, short_target(target_tokens))]
+        outputs = [base]
         if d_model != grid.d_model[-1]:
             outputs.append(Task(ANCHOR, _model(like, grid, grid.d_model[-1]), target_tokens))
         for size in grid.vocabulary:
@@ -108,12 +109,7 @@ def groups(like: TPruneConfig, grid: Grid, target_tokens: int, copies: int) -> l
     return found
 
 
-def short_target(target_tokens: int) -> int:
-    """Length of the second translation with the model without layers, which tells steps from the sentence."""
-    return max(1, target_tokens // 2)
-
-
-def surfaces(grid: Grid, times: Mapping[str, Times], target_tokens: int, copies: int) -> dict[str, Surface]:
+def surfaces(grid: Grid, times: Mapping[str, Times], copies: int) -> dict[str, Surface]:
     """Costs from times.
 
     Within a group every probe is compared with the model without layers round by round, so that the machine's drift
@@ -123,7 +119,6 @@ def surfaces(grid: Grid, times: Mapping[str, Times], target_tokens: int, copies:
     Args:
         grid: What was measured.
         times: By the group's name.
-        target_tokens: Length of the translations.
         copies: Sub-layers in a probe.
     """
     widest = [rounds[BASE] for name, rounds in times.items() if name.endswith(f" {grid.d_model[-1]}")]
@@ -133,12 +128,12 @@ def surfaces(grid: Grid, times: Mapping[str, Times], target_tokens: int, copies:
         own = {name.removesuffix(f" {d_model}"): one for name, one in times.items() if name.endswith(f" {d_model}")}
         anchored = own[OUTPUT].get(ANCHOR, own[OUTPUT][BASE])
         base_ms = anchor_ms * float(np.median(np.divide(own[OUTPUT][BASE], anchored)))
-        for part, value in _costs(grid, own, base_ms, target_tokens, copies).items():
+        for part, value in _costs(grid, own, base_ms, copies).items():
             found.setdefault(part, []).append(value)
     return {part: Surface(axes=_axes(part, grid), ms=values) for part, values in found.items()}
 
 
-def _costs(grid: Grid, times: Mapping[str, Times], base_ms: float, target_tokens: int, copies: int) -> dict[str, Any]:
+def _costs(grid: Grid, times: Mapping[str, Times], base_ms: float, copies: int) -> dict[str, Any]:
     """What `surfaces` gives, at one d_model and as nested lists; `times` by the component of the group."""
 
     def ms(part: str, name: str) -> float:
@@ -148,12 +143,12 @@ def _costs(grid: Grid, times: Mapping[str, Times], base_ms: float, target_tokens
         return max(0.0, (ms(part, _name(part, **at)) - base_ms) / copies)
 
     # the model without layers has one narrow cross-attention: without any, nothing reads the source
-    narrow = cost("decoder.cross_attn", heads=grid.heads[0], width=grid.width[0])
-    in_place = [ms(OUTPUT, _name(OUTPUT, vocabulary=size)) for size in grid.vocabulary]
-    whole = [max(0.0, base_ms - narrow - (in_place[-1] - one)) for one in in_place]
+    layer = cost("decoder.cross_attn", heads=grid.heads[0], width=grid.width[0])
+    layer += sum(cost(part, heads=grid.heads[-1], width=grid.width[-1]) for part in DECODER_ATTENTIONS)
+    layer += cost("decoder.ffn", width=grid.ffn[-1])
+    whole = [max(0.0, ms(OUTPUT, _name(OUTPUT, vocabulary=size)) - layer) for size in grid.vocabulary]
     # no vocabulary at all: along the line through all that were measured
     fixed = min(max(0.0, float(np.polynomial.Polynomial.fit(grid.vocabulary, whole, 1)(0))), *whole)
-    step = (base_ms - ms(OUTPUT, STEP)) / (target_tokens - short_target(target_tokens))
     return {
         **{
             part: [[cost(part, heads=heads, width=width) for width in grid.width] for heads in grid.heads]
@@ -162,7 +157,6 @@ def _costs(grid: Grid, times: Mapping[str, Times], base_ms: float, target_tokens
         **{part: [cost(part, width=width) for width in grid.ffn] for part in FFNS},
         OUTPUT: [entry - fixed for entry in whole],
         FIXED: fixed,
-        STEP: max(0.0, step - (whole[-1] - fixed) / target_tokens),
     }
 
 

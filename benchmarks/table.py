@@ -26,7 +26,7 @@ from tprune.section import Section, problems
 from tprune.sparsity import lines
 
 KIND, FILE, SCHEMA = "latency-table", "table.json", 1
-FIXED, OUTPUT, STEP = "fixed", "output", "step"
+FIXED, OUTPUT = "fixed", "output"
 
 
 class Surface(Section):
@@ -93,7 +93,7 @@ class LatencyTable(Section):
     equal_widths: bool
     """Whether the decoder's attentions compute with keys as wide as values, the narrower filled up with zeros."""
     surfaces: Mapping[str, Surface]
-    """By component: `encoder.ffn` and the like, `output`, `fixed`; `step` is the part of `fixed` in each step."""
+    """By component: `encoder.ffn` and the like, `output`, `fixed`."""
     valid: Verdict = Verdict(ok=True)
     """Whether the times may be quoted: a device may have been warm."""
     raw: tuple[Mapping[str, Any], ...] = ()
