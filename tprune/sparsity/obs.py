@@ -1,8 +1,10 @@
 """Structured Optimal Brain Surgeon: what a unit costs when the surviving ones make up for it.
 
-For a projection y = W x with H = (2/N) Σ x xᵀ + damping * mean(diag H) * I, taking the columns S away and letting
-the others move as is best for the squared error of y costs tr(W_S ([H⁻¹]_SS)⁻¹ W_Sᵀ) / 2 (Kurtic et al. 2023, "ZipLM";
-Hassibi & Stork 1993 for single weights). Then W ← W − W_S ([H⁻¹]_SS)⁻¹ [H⁻¹]_S,: and H⁻¹ likewise, and so on.
+For a projection y = W x + b with H = (2/N) Σ (x - mean)(x - mean)ᵀ + damping * mean(diag H) * I, taking the columns S
+away and letting the others and the bias move as is best for the squared error of y costs
+tr(W_S ([H⁻¹]_SS)⁻¹ W_Sᵀ) / 2 (Kurtic et al. 2023, "ZipLM", there without a bias and so about zero; Hassibi & Stork 1993
+for single weights). Then W ← W − W_S ([H⁻¹]_SS)⁻¹ [H⁻¹]_S,: and H⁻¹ likewise, and so on. About the mean, since the bias
+takes over what is constant, as in `compensate`.
 """
 
 from collections.abc import Sequence
@@ -26,9 +28,9 @@ def obs(
     """What each unit costs in the order in which the cheapest one goes, see `removal_costs`.
 
     ffn, vo and head: columns of fc2 and O, with the Hessian of what enters them. qk: in a head the attention's logits
-    q·k are a linear map of the keys whose weights are the queries, so the keys' second moments take the place of the
-    Hessian, and the queries' that of WᵀW. Keys are taken less their mean over the sentence (`calibration.rows`), all of
-    the sentence also where the decoder masks the future.
+    q·k are a linear map of the keys whose weights are the queries, so the keys' moments take the place of the Hessian,
+    and the queries' that of WᵀW. Keys are taken less their mean over the sentence (`calibration.rows`), all of the
+    sentence also where the decoder masks the future.
     """
     where = {group.name: calibration.output_tap(group) for group in groups}
     taps = [tap for group in groups for tap in calibration.taps(group) if tap.enters or where[group.name] is None]
@@ -49,8 +51,8 @@ def obs(
 
 
 def hessian(moments: Moments) -> Tensor:
-    """(2/N) Σ x xᵀ: (W, W), without damping."""
-    return 2 * moments.square()
+    """(2/N) Σ (x - mean)(x - mean)ᵀ: (W, W), without damping."""
+    return 2 * moments.covariance()
 
 
 def damped(curvature: Tensor) -> Tensor:
