@@ -140,13 +140,14 @@ def test_drift_cancels_within_a_group(tmp_path: Path) -> None:
 def test_a_projection_that_fits_into_the_cache_alone_costs_what_it_does_behind_layers(
     tmp_path: Path, alone: int
 ) -> None:
-    """So many tokens or fewer do where no other weights of the decoder take the room: with 240 all that are measured."""
+    """So many tokens or fewer do where no other weights of the decoder take the room; with 240, all that are timed."""
 
     class Cached(Steady):
         def __call__(self, tasks: Sequence[Task], tell: Any) -> dict[str, list[float]]:
             def ms(task: Task) -> float:
                 words = task.config.vocab_size
-                fits = words <= alone and not any(len(lines.sublayers(layer)) > 1 for layer in task.config.decoder_shapes)
+                decoder = lines.layer_shapes(task.config, "decoder")
+                fits = words <= alone and not any(len(lines.sublayers(layer)) > 1 for layer in decoder)
                 return whole(task.config, task.target_tokens) - (0.9 * 0.0007 * words * task.target_tokens) * fits
 
             return {task.name: [ms(task)] * 3 for task in tasks}
