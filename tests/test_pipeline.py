@@ -12,7 +12,7 @@ from tests.command import mini_recipe, tprune
 from tests.killing import outcome, run_killed
 from tprune import artifact, pipeline, settings
 from tprune.benchmarks import record
-from tprune.errors import InputError
+from tprune.errors import InputError, PlanError
 from tprune.model.transformer import TPruneForConditionalGeneration
 from tprune.text.corpus import open_corpus
 
@@ -89,6 +89,17 @@ def test_test_sentences_that_no_bundle_takes_are_refused_before_the_training(tmp
     assert len(told) == 1
     assert not (tmp_path / "run" / "dense").exists()
     # nobody asks for a bundle's BLEU
+    assert pipeline.run(config, tmp_path / "run", told.append, "corpus").kind == "corpus"
+
+
+def test_a_budget_that_no_plan_can_meet_is_refused_before_the_training(tmp_path: Path) -> None:
+    told: list[str] = []
+    config = settings.load(mini_recipe(tmp_path, keep="0.05"))
+    with pytest.raises(
+        PlanError, match=r"target small: keep = 0\.05 of the flops, where the smallest model has 0\.\d+"
+    ):
+        pipeline.run(config, tmp_path / "run", told.append)
+    assert [line.split(":")[0] for line in told] == ["corpus"]
     assert pipeline.run(config, tmp_path / "run", told.append, "corpus").kind == "corpus"
 
 

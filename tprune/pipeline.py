@@ -33,6 +33,7 @@ def run(config: Config, out: Path, tell: Tell, until: str = "report") -> Artifac
 
     Raises:
         InputError: `out` is a file, no such stage, a score that the penalty does not train for, or several processes.
+        PlanError: A target's layers or share of the dense model that no plan can meet.
         TpruneError: What the stages raise.
     """
     if until not in LAST:
@@ -50,6 +51,8 @@ def run(config: Config, out: Path, tell: Tell, until: str = "report") -> Artifac
         last = text = settle(stages.corpus(out / "corpus", config.text), tell)
     if "results" in steps:
         require_bundled(config, text)
+    if "recover" in steps:
+        require_reachable(config, text, out / "dense")
     if "dense" in steps and config.start is None:
         last = dense = settle(stages.train(out / "dense", text, config.model, config.learn, out / "logs/dense"), tell)
     if "analysis" in steps:
@@ -159,6 +162,20 @@ def require_bundled(config: Config, text: Artifact) -> None:
 
     if set(config.export.engines) & set(config.bench.engines):
         lengths.require_bundled(text, config.export.max_source)
+
+
+def require_reachable(config: Config, text: Artifact, converted: Path) -> None:
+    """Refuse targets that no plan for the dense model can meet, before there is any training."""
+    from tprune.model import checkpoint
+    from tprune.model.shape import TPruneConfig
+    from tprune.sparsity import reach
+    from tprune.text.corpus import open_corpus
+
+    if config.start is None:
+        dense = stages.dense_shape(open_corpus(text), config.model)
+    else:
+        dense = TPruneConfig.from_dict(checkpoint.read_config(converted))
+    reach.require(dense, config.targets)
 
 
 def require_trained(config: Config) -> None:

@@ -5,7 +5,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tprune import artifact
 from tprune.artifact import Artifact
@@ -13,6 +13,10 @@ from tprune.config import Analyze, Architecture, Learn, Shs, Target, Text
 from tprune.json_file import read_json, write_json
 from tprune.section import resolved
 from tprune.stage import Stage, stage
+
+if TYPE_CHECKING:
+    from tprune.model.shape import TPruneConfig
+    from tprune.text.corpus import Corpus
 
 
 def corpus(out: Path, text: Text, tokenizer: Path | None = None) -> Stage:
@@ -35,7 +39,6 @@ def train(out: Path, text: Artifact, architecture: Architecture, learn: Learn, l
         from transformers import set_seed
 
         from tprune.learn.training import fit
-        from tprune.model.shape import dense_config
         from tprune.model.transformer import TPruneForConditionalGeneration
         from tprune.text import lengths
         from tprune.text.corpus import open_corpus
@@ -43,19 +46,25 @@ def train(out: Path, text: Artifact, architecture: Architecture, learn: Learn, l
         opened = open_corpus(text)
         lengths.require_positions(text, architecture.max_positions)
         set_seed(architecture.seed)
-        size = architecture.model_dump(exclude={"seed"})
-        tokens = opened.tokenizer
-        config = dense_config(
-            vocab_size=tokens.vocabulary_size,
-            pad_token_id=tokens.pad_id,
-            eos_token_id=tokens.eos_id,
-            decoder_start_token_id=tokens.decoder_start_id,
-            **size,
-        )
-        fit(partial_out, TPruneForConditionalGeneration(config), opened, learn, logs)
+        model = TPruneForConditionalGeneration(dense_shape(opened, architecture))
+        fit(partial_out, model, opened, learn, logs)
 
     return stage(
         "dense", "model", out, {"model": resolved(architecture), "learn": resolved(learn)}, {"corpus": text}, make
+    )
+
+
+def dense_shape(text: "Corpus", architecture: Architecture) -> "TPruneConfig":
+    """The dense model's configuration: a size, and the tokens of a text."""
+    from tprune.model.shape import dense_config
+
+    tokens = text.tokenizer
+    return dense_config(
+        vocab_size=tokens.vocabulary_size,
+        pad_token_id=tokens.pad_id,
+        eos_token_id=tokens.eos_id,
+        decoder_start_token_id=tokens.decoder_start_id,
+        **architecture.model_dump(exclude={"seed"}),
     )
 
 
