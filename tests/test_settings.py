@@ -45,6 +45,20 @@ def test_every_shipped_recipe_loads(path: Path) -> None:
             assert value_at(resolved(by_name), key) == value
 
 
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_what_pushes_lines_to_zero_is_as_strong_in_every_recipe(path: Path) -> None:
+    found = load(path)
+    assert found.shs.penalty.weight * sum_of_rates(found.shs.learn) == pytest.approx(2, rel=0.1)
+    assert found.analyze.weight * sum_of_rates(found.analyze.learn) == pytest.approx(2.4, rel=0.05)
+
+
+def sum_of_rates(learn: Learn) -> float:
+    """Of all steps of a schedule, as its formula says; constant or linear to 0, without warmup."""
+    assert learn.warmup == 0
+    share = {"constant": 1.0, "linear": 0.5}[learn.schedule]
+    return learn.steps * learn.learning_rate * share
+
+
 def leaves(tree: dict[str, Any], prefix: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
     found = []
     for key, value in tree.items():
