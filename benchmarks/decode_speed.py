@@ -12,7 +12,6 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 import typer
 
 from tprune import artifact
@@ -25,35 +24,16 @@ from tprune.benchmarks.peers.table import at_hand
 from tprune.benchmarks.ratios import timed_fields, unequal_length, unequal_work
 from tprune.benchmarks.record import DENSE, Row
 from tprune.benchmarks.result_table import milliseconds, over_floor
+from tprune.benchmarks.sizes import SIZES, random_model
 from tprune.benchmarks.standings import setting
 from tprune.entry import script
 from tprune.errors import InputError
 from tprune.learn.compatibility import open_for
 from tprune.model import checkpoint
 from tprune.model.search import Search
-from tprune.model.shape import dense_config
-from tprune.model.transformer import TPruneForConditionalGeneration
 from tprune.progress import tell
 from tprune.text import plain_tokenizer
 
-SIZES: Mapping[str, Mapping[str, int]] = {
-    "base": {
-        "d_model": 512,
-        "heads": 8,
-        "ffn": 2048,
-        "encoder_layers": 6,
-        "decoder_layers": 6,
-        "vocab_size": 32000,
-    },
-    "tiny": {
-        "d_model": 256,
-        "heads": 4,
-        "ffn": 1024,
-        "encoder_layers": 3,
-        "decoder_layers": 3,
-        "vocab_size": 8000,
-    },
-}
 SOURCE, TARGET = 20, 25  # tokens of the random models' sentences
 RANDOM_SENTENCES, REAL_SENTENCES, WARMUP = 4, 40, 2
 ROUNDS = 10  # at least, and more where the sentences are few or a candidate is quick
@@ -145,13 +125,6 @@ def _check_names(bundles: Collection[Contestant]) -> None:
         )
 
 
-def _random_model(size: str, out: Path) -> Artifact:
-    torch.manual_seed(0)
-    with artifact.create(out, "model", config=dict(SIZES[size])) as partial:
-        checkpoint.save(TPruneForConditionalGeneration(dense_config(**SIZES[size])), partial)
-    return artifact.read(out, "model")
-
-
 def _main(
     model: Annotated[str, typer.Argument(help="base, tiny, or a model's directory.")],
     out: Path,
@@ -164,7 +137,7 @@ def _main(
         chance = np.random.default_rng(0)
         sentences: Any = chance.integers(4, SIZES[model]["vocab_size"], (RANDOM_SENTENCES, SOURCE)).tolist()
         with TemporaryDirectory() as scratch:
-            rows = measure(model, _random_model(model, Path(scratch) / "model"), sentences, TARGET)
+            rows = measure(model, random_model(model, Path(scratch) / "model"), sentences, TARGET)
     else:
         given = artifact.read(Path(model), "model")
         text = open_for(artifact.read(corpus, "corpus"), given)
