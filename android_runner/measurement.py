@@ -169,7 +169,7 @@ def _timed(
         found[model] = fields | cold_starts.fields(journals) | energy.fields(journals) | readings.fields(journals)
         found[model]["gates"] = [asdict(one.gate) for one in done]
         if settings.sustained_minutes:
-            name = f"{engine}-{precision}-{model}-sustained"
+            name = f"{engine}-{precision}-{model}-sustained-{settings.sustained_minutes:g}"
             long = session.run(models[model], name, sentences[model], runs=1, seconds=60 * settings.sustained_minutes)
             found[model]["sustained_ms"] = cold_starts.minutes(long.journal)
             found[model]["sustained_gate"] = asdict(long.gate)

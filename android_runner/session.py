@@ -99,7 +99,7 @@ class Session:
         """
         done, gated = self.folder / f"{name}.jsonl", self.folder / f"{name}.gate.json"
         if done.exists() and gated.exists() and (found := journal.parse(done.read_bytes())).complete:
-            return Pass(found, Gate(**read_json(gated)))
+            return Pass(found, Gate(**read_json(gated)).judged(self.settings.cool_celsius))
         said = description.read(bundle.path)
         job = Job(run_file.modes(said)[0], self.settings.threads, cpus=self.cpus, **changes)
         assert self.facts.abi is not None

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,10 @@ def bench_devices(
     names: Sequence[str],
 ) -> Stage:
     """Latency, memory and BLEU of bundles, dense and pruned, on devices side by side."""
+    from tprune.android_runner.passes import Passes
+
+    parents = {**{"/".join(key): made for key, made in entries.items()}, "corpus": text}
+    passes, measured_on = Passes.of(out, parents, settings.device), list[str]()
 
     def make(partial_out: Path) -> None:
         from threading import Event
@@ -158,24 +163,28 @@ def bench_devices(
         corpus, dataset, target = open_corpus(text), quality.dataset_name(text), text.manifest["config"]["target"]
 
         def measured(device: Device) -> list[record.Row]:
-            done = partial_out / artifact.SCRATCH / device.name.replace(":", "-")
-            done.mkdir(exist_ok=True)
-            session = Session(device, settings.device, done, tell)
+            session = Session(device, settings.device, passes.folder(device.name), tell)
             return list(measure(experiment, dataset, session, entries, corpus, target, settings.bench))
 
         stop = Event()
         devices = [Device(link, stop=stop) for link in open_links(names)]
         rows = [row for found in on_all(devices, measured, stop, tell) for row in found]
         record.write(partial_out / "results.json", rows)
+        measured_on.extend(device.name for device in devices)
 
-    parents = {"/".join(key): made for key, made in entries.items()}
+    def finish(force: bool) -> Artifact:
+        made = described.make(force)
+        passes.sweep(measured_on)
+        return made
+
     config = {
         "experiment": experiment,
         "devices": list(names),
         "device": resolved(settings.device),
         "bench": resolved(settings.bench),
     }
-    return stage("benchmark on devices", "results", out, config, {**parents, "corpus": text}, make)
+    described = stage("benchmark on devices", "results", out, config, parents, make)
+    return replace(described, make=finish)
 
 
 def pack(out: Path, bundle: Artifact, text: Artifact, abi: str, settings: DeviceBench, force: bool) -> Artifact:

@@ -93,7 +93,7 @@ def test_what_was_timed_is_what_was_scored(runners: Callable[[str], Runner], giv
         return [[reason for reason in row.valid.reasons if "otherwise" in reason] for row in rows]
 
     assert reasons() == [[], []]
-    for name in ("small-0", "dense-sustained"):
+    for name in ("small-0", "dense-sustained-0.001"):
         done = tmp_path / "done" / f"onnxruntime-fp32-{name}.jsonl"
         lines = [json.loads(line) for line in done.read_text().splitlines()[:-1]]
         timed = [line for line in lines if line["kind"] == "sentence" and line["timed"]]
