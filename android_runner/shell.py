@@ -69,7 +69,7 @@ class Shell:
         except DeviceLostError:
             self.losses += 1
             raise
-        end = re.search(rf"\r?\n{mark} ([0-9]+)\r?\n\Z".encode(), said.output)
+        end = re.search(rf"\n{mark} ([0-9]+)\r?\n\Z".encode(), said.output)
         if end is None:
             self.losses += 1
             raise DeviceLostError(

@@ -51,13 +51,13 @@ def link(request: pytest.FixtureRequest, tmp_path: Path) -> Link:
 def test_push_pull_and_what_has_not_changed(link: Link, tmp_path: Path) -> None:
     device = Device(link)
     files = {name: tmp_path / name for name in ("weights", "program")}
-    files["weights"].write_bytes(os.urandom(300_000))
+    files["weights"].write_bytes(os.urandom(300_000) + b"\r\n\r")  # what a terminal would change, at the end too
     files["program"].write_text("#!/bin/sh\necho run\n")
     files["program"].chmod(0o755)
     given_names = {"bundles/one/weights.bin": files["weights"], "program": files["program"]}
     assert device.push(given_names) == ["bundles/one/weights.bin", "program"]
     assert device.push(given_names) == []
-    assert device.pull("bundles/one/weights.bin") == files["weights"].read_bytes()  # every byte, also \r\n
+    assert device.pull("bundles/one/weights.bin") == files["weights"].read_bytes()
     assert device.run([f"{device.folder}/program"]).text == "run\n"
     (tmp_path / "device" / "bundles" / "one" / "weights.bin").write_bytes(b"damaged on the device")
     assert device.push(given_names) == ["bundles/one/weights.bin"]
@@ -74,6 +74,8 @@ def test_a_status_is_told_and_a_mark_in_the_output_is_not_believed(link: Link) -
     device = Device(link)
     assert device.run(["sh", "-c", "echo out; echo err >&2; exit 7"]) == Answer(7, b"out\nerr\n")
     assert device.run(["printf", "end-0000 0\\n\\nend"]).text == "end-0000 0\n\nend"
+    for end in ("", "\r", "\n", "\r\n", "\n\r"):
+        assert device.run(["printf", "%s", f"{end}abc{end}"]).output == f"{end}abc{end}".encode()
     assert device.run(["printf", ""]).output == b""
 
 
