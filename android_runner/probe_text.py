@@ -103,16 +103,18 @@ def clusters(text: str) -> tuple[Cluster, ...]:
 
 
 def battery(text: str) -> Battery:
-    """The output of `dumpsys battery`."""
+    """The output of `dumpsys battery`; where no battery is present, its zeros are none of one."""
 
     def field(name: str) -> str | None:
         found = re.search(rf"^\s*{name}: ([^\n]*?)\s*$", text, re.MULTILINE)
         return found[1] if found else None
 
+    if field("present") != "true":
+        return Battery()
     level, scale, tenths = _whole(field("level")), _whole(field("scale")), _whole(field("temperature"))
     status = _whole(field("status"))  # 2 charging, 3 discharging, 4 not charging, 5 full
     plugs = [field(f"{plug} powered") for plug in ("AC", "USB", "Wireless", "Dock")]
-    temperature = _celsius(None if tenths is None else tenths / 10)
+    temperature = celsius(None if tenths is None else tenths / 10)
     known = status in (2, 3, 4, 5) and "false" in plugs
     return Battery(
         level_percent=round(100 * level / scale) if level is not None and scale and 0 <= level <= scale else None,
@@ -130,10 +132,10 @@ def thermal(text: str) -> Thermal:
     for value, kind, name in re.findall(
         r"Temperature\{mValue=(-?[0-9.]{1,12}), mType=(-?[0-9]{1,4}), mName=([^,\n]*)", section[1] if section else ""
     ):
-        celsius = _celsius(_real(value))
-        if celsius is not None:
-            temperatures[name] = celsius
-            skin += [celsius] if int(kind) == SKIN else []
+        degrees = celsius(_real(value))
+        if degrees is not None:
+            temperatures[name] = degrees
+            skin += [degrees] if int(kind) == SKIN else []
     return Thermal(int(status[1]) if status else None, temperatures or None, max(skin, default=None))
 
 
@@ -158,6 +160,11 @@ def battery_watts(supplies: Mapping[str, str]) -> float | None:
     return current * voltage / 1e12 if known else None
 
 
+def celsius(value: float | None) -> float | None:
+    """A temperature, if a device can have it: what sensors that are off or absent say is none."""
+    return value if value is not None and math.isfinite(value) and ABSENT_C < value < HOTTEST_C else None
+
+
 def _whole(text: str | None) -> int | None:
     return int(text) if text is not None and re.fullmatch(r"-?[0-9]{1,15}", text) else None
 
@@ -167,7 +174,3 @@ def _real(text: str) -> float | None:
         return float(text)
     except ValueError:
         return None
-
-
-def _celsius(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) and ABSENT_C < value < HOTTEST_C else None

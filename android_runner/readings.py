@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from tprune.android_runner import probe_text
 from tprune.android_runner.journal import Journal
 
 
@@ -16,12 +17,17 @@ def fields(runs: Sequence[Journal]) -> dict[str, Any]:
         own = {str(cpu) for cpu in run.start.cpus} if run.start is not None else set()
         for state in run.states[1:]:  # the first is from before the engine was loaded
             clocks.append({cpu: khz for cpu, khz in (state.frequency_khz or {}).items() if cpu in own})
-            zones.append(state.temperature_mc or {})
+            zones.append({zone: _sensible(mc) for zone, mc in (state.temperature_mc or {}).items()})
     found = {
         "frequency_khz": _between(clocks),
         "temperature_c": {zone: {end: mc / 1000 for end, mc in ends.items()} for zone, ends in _between(zones).items()},
     }
     return {name: readings for name, readings in found.items() if readings}
+
+
+def _sensible(mc: int | None) -> int | None:
+    """A zone's temperature; one that is off says 0, or what nothing can have."""
+    return mc if mc and probe_text.celsius(mc / 1000) is not None else None
 
 
 def _between(looks: Iterable[Mapping[str, int | None]]) -> dict[str, dict[str, int]]:

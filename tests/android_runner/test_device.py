@@ -113,6 +113,8 @@ def test_the_gate_waits_for_a_bounded_time() -> None:
     assert (stuck.passed, stuck.waited_seconds) == (False, 15.0)
     assert stuck.reason == "the device stayed at 34.2 °C"
     assert gate({"dumpsys battery": BATTERY}) == Gate(28.1, 0.0, True)  # no thermal service: the battery's
+    absent = BATTERY.replace("present: true", "present: false").replace("temperature: 281", "temperature: 0")
+    assert gate({"dumpsys battery": absent}).passed is None  # the zeros of no battery are no cool one
     unknown = gate({})
     assert (unknown.temperature_c, unknown.passed, unknown.reason) == (None, None, "no thermometer could be read")
 

@@ -116,9 +116,10 @@ def test_clocks_and_temperatures_of_the_timed_part() -> None:
 
     before = state(0, {"0": 1, "4": 1}, {"0 skin": 1})  # not timed yet
     one = run(before, state(1, {"0": 300, "1": 5, "4": None}, {"0 skin": 31_500, "1 gpu": None}), state(2, None, None))
-    two = run(before, state(1, {"0": 900, "4": 2000}, {"0 skin": 34_000}))
+    absent = {"2 off": 0, "3 absent": -274_000, "4 broken": 2**31 - 1, "5 cold": -5_000}
+    two = run(before, state(1, {"0": 900, "4": 2000}, {"0 skin": 34_000, **absent}))
     assert readings.fields([one, two]) == {
         "frequency_khz": {"0": {"min": 300, "max": 900}, "4": {"min": 2000, "max": 2000}},
-        "temperature_c": {"0 skin": {"min": 31.5, "max": 34.0}},
+        "temperature_c": {"0 skin": {"min": 31.5, "max": 34.0}, "5 cold": {"min": -5.0, "max": -5.0}},
     }
     assert readings.fields([run(before, state(1, None, None))]) == {}

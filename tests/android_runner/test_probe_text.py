@@ -90,7 +90,12 @@ def test_battery() -> None:
     assert probe_text.battery(unplugged).discharging is True
     assert probe_text.battery(BATTERY.replace("status: 2", "status: 3")).discharging is False  # on the cable
     assert probe_text.battery(unplugged.replace("status: 3", "status: 1")).discharging is None
-    assert probe_text.battery("  level: 0\n  scale: 100\n  voltage: 0\n") == Battery(level_percent=0)
+    flat = "  present: true\n  level: 0\n  scale: 100\n  voltage: 0\n"
+    assert probe_text.battery(flat) == Battery(level_percent=0)
+    # a board with Android, and a phone that is fed by a dummy
+    for changed in (BATTERY.replace("present: true", "present: false"), BATTERY.replace("  present: true\n", "")):
+        nothing = changed.replace("temperature: 281", "temperature: 0").replace("level: 43", "level: 0")
+        assert probe_text.battery(nothing) == Battery()
     assert probe_text.battery("Can't find service: battery\n") == Battery()
 
 
