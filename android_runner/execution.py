@@ -67,12 +67,13 @@ def collect(device: Device, job: Job, name: str) -> bytes:
         DeviceLostError: The device does not answer any more; what runs there goes on.
         MachineError: The runner failed or takes too long.
     """
-    device.wait(f"{package.RUNS}/{name}", longest_seconds(job))
+    folder = f"{package.RUNS}/{name}"
+    device.wait(folder, longest_seconds(job), job.seconds, [f"{folder}/{run_file.JOURNAL}"])
     return read(device, name, name)
 
 
 def longest_seconds(job: Job) -> float:
-    """How long a job is given before it counts as stuck."""
+    """How long a job is given, though it goes on and on."""
     return 60 + 2 * job.seconds + SLOWEST_SENTENCE * (job.runs + job.warmup)
 
 
@@ -136,7 +137,10 @@ def _collect_steadily(device: Device, job: Job, name: str, patience_seconds: flo
     last = None
     for _ in range(LOSSES):
         try:
-            return None if device.poll(f"{package.RUNS}/{name}") == "gone" else collect(device, job, name)
+            state = device.poll(f"{package.RUNS}/{name}")
+            if state == "running":
+                return collect(device, job, name)
+            return None if state == "gone" else read(device, name, name)
         except DeviceLostError as lost:
             last = lost
             _wait_for(device, patience_seconds)

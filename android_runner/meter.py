@@ -192,7 +192,12 @@ class DeviceMeter:
         folder = f"{package.RUNS}/{ROUND}"
         with execution.ended_when_stopped(device, folder):
             device.start(folder, ["sh", "-c", IN_TURN, order, *package.command(self._runner)])
-            device.wait(folder, sum(execution.longest_seconds(turn.job) for turn in turns))
+            device.wait(
+                folder,
+                sum(execution.longest_seconds(turn.job) for turn in turns),
+                sum(turn.job.seconds for turn in turns),
+                [f"{package.RUNS}/{turn.folder}/{run_file.JOURNAL}" for turn in turns],
+            )
             return {turn.task.name: journal.parse(execution.read(device, turn.folder, ROUND)) for turn in turns}
 
     def _remove(self, turns: Sequence[Turn]) -> None:

@@ -7,6 +7,7 @@ import shlex
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -15,7 +16,9 @@ from tprune.android_runner.links import Link
 from tprune.android_runner.shell import SECONDS, Answer, Shell
 from tprune.errors import MachineError
 
-LONGEST_PAUSE, SLOWER = 10.0, 1.2  # s between two looks at a run, and how much longer each pause is than the last
+# seconds between two looks at a run, of the time that it has had so far; and while it is sure to be at work
+LEAST_PAUSE, LONGEST_PAUSE, PAUSE, QUIET_PAUSE = 0.5, 10.0, 0.2, 60.0
+STUCK_SECONDS = 300.0  # without a byte from a run that tells every sentence
 PID, STATUS, LOG = "pid", "status", "log.txt"
 # a process of that number that works here: numbers are given again, after a restart of the device at the latest
 ALIVE = f'p="$(cat {PID} 2> /dev/null)" && test -n "$p" && test "/proc/$p/cwd" -ef .'
@@ -23,6 +26,19 @@ ALIVE = f'p="$(cat {PID} 2> /dev/null)" && test -n "$p" && test "/proc/$p/cwd" -
 END = f'{{ if {ALIVE}; then {{ kill -s KILL -- -"$p" || kill -s KILL "$p"; }} 2> /dev/null; fi; }}'
 
 State = Literal["running", "ended", "gone"]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a look at a program finds.
+
+    Attributes:
+        state: What has become of it.
+        mark: Of the files that it writes: another one when one of them has grown.
+    """
+
+    state: State
+    mark: str
 
 
 class StoppedError(MachineError):
@@ -132,32 +148,63 @@ class Device:
         Raises:
             DeviceLostError: The device does not answer any more.
         """
-        line = (
-            f"cd {self._files.path(folder)} || {{ echo gone; exit 0; }}; if test -f {STATUS}; then echo ended; "
-            f"elif {ALIVE}; then echo running; elif test -f {STATUS}; then echo ended; else echo gone; fi"
-        )
-        last = self._shell.must(line, f"look at {folder}").text.split()[-1:]
-        states: Mapping[str, State] = {"ended": "ended", "running": "running"}
-        return states.get("".join(last), "gone")
+        return self.look(folder).state
 
-    def wait(self, folder: str, seconds: float, every: float = 0.5) -> State:
-        """Wait until the program of a folder has ended, and end it when that takes too long.
-
-        Each look is a program on the device beside the one that is timed: the longer that takes, the fewer there are.
+    def look(self, folder: str, grows: Sequence[str] = ()) -> Look:
+        """What has become of the program of a folder, and how far it is with the files that it writes.
 
         Raises:
             DeviceLostError: The device does not answer any more.
-            MachineError: Out of time; the program was ended.
+        """
+        sizes = "".join(f"ls -ln {self._files.path(name)} 2> /dev/null; " for name in grows)
+        line = (
+            f"{sizes}cd {self._files.path(folder)} || {{ echo gone; exit 0; }}; if test -f {STATUS}; then echo ended; "
+            f"elif {ALIVE}; then echo running; elif test -f {STATUS}; then echo ended; else echo gone; fi"
+        )
+        words = self._shell.must(line, f"look at {folder}").text.split()
+        states: Mapping[str, State] = {"ended": "ended", "running": "running"}
+        return Look(states.get("".join(words[-1:]), "gone"), " ".join(words[:-1]))
+
+    def wait(self, folder: str, seconds: float, quiet: float = 0.0, grows: Sequence[str] = ()) -> State:
+        """Wait until the program of a folder has ended, and end it when that takes too long.
+
+        Each look is a program on the device beside the one that is timed, over ssh a handshake besides: while that one
+        is sure to be at work there is at most one a minute, and later the fewer, the longer it takes.
+
+        Args:
+            folder: Of the program.
+            seconds: Most time that it may take.
+            quiet: How long it is sure to take.
+            grows: Files that it writes all the time: when it does not for STUCK_SECONDS, it is stuck.
+
+        Raises:
+            DeviceLostError: The device does not answer any more.
+            MachineError: Out of time, or stuck; the program was ended.
             StoppedError: Nothing more is wanted of the device; the program goes on.
         """
-        limit = time.monotonic() + seconds
-        while (state := self.poll(folder)) == "running":
-            if time.monotonic() > limit:
+        begin = grown = time.monotonic()
+        mark = ""
+        while True:
+            passed = time.monotonic() - begin
+            if passed < quiet:
+                self.pause(min(QUIET_PAUSE, quiet - passed))
+            found, now = self.look(folder, grows), time.monotonic()
+            if found.state != "running":
+                return found.state
+            if found.mark != mark:
+                mark, grown = found.mark, now
+            late = f"{seconds:.0f} s" if now - begin > seconds else None
+            stuck = f"nothing new for {now - grown:.0f} s" if grows and now - grown > STUCK_SECONDS else None
+            if late or stuck:
                 self.kill(folder)
-                raise MachineError("the run takes too long", where=f"{self.name} {folder}", got=f"{seconds:.0f} s")
-            self.pause(every)
-            every = min(LONGEST_PAUSE, SLOWER * every)
-        return state
+                raise MachineError(
+                    "the run takes too long" if late else "the run is stuck",
+                    where=f"{self.name} {folder}",
+                    got=late or stuck,
+                    fix="it was ended; the same command begins it again, and keeps those before it",
+                )
+            if now - begin >= quiet:
+                self.pause(min(LONGEST_PAUSE, max(LEAST_PAUSE, PAUSE * (now - begin))))
 
     def kill(self, folder: str) -> None:
         """End the program of a folder with everything it started, if it still runs.

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from tprune.android_runner.build import Runner
 from tprune.android_runner.links import Local
 from tprune.android_runner.refusals import DeviceLostError
 from tprune.android_runner.run_file import Job
-from tprune.android_runner.transport import Device, StoppedError
+from tprune.android_runner.transport import Device, Look, StoppedError
 from tprune.export import description
 from tprune.export.runtime import open_bundle
 from tprune.model import decode
@@ -92,11 +92,11 @@ def test_a_device_that_is_lost_at_every_look_is_given_up(
     bundle = artifact.read(small_bundles("onnxruntime", "fp32"), "bundle")
     device, looks = Device(Local(str(tmp_path / "device"))), list[str]()
 
-    def lost(folder: str) -> str:
+    def lost(folder: str, grows: Sequence[str] = ()) -> Look:
         looks.append(folder)
         raise DeviceLostError("the device's answer broke off")
 
-    monkeypatch.setattr(device, "poll", lost)
+    monkeypatch.setattr(device, "look", lost)
     error = error_of(
         execution.execute_steadily, device, asleep(tmp_path / "runner"), bundle, JOB, [[5]], "one", 1.0
     )  # fmt: skip

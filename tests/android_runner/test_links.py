@@ -50,7 +50,7 @@ def test_a_board_whose_user_has_another_shell(shell: str, tmp_path: Path, monkey
     assert device.run(["printf", "%s\\0", *WORDS]).text.split("\0")[:-1] == WORDS
     device.make_folder("runs/a")
     device.start("runs/a", ["sh", "-c", 'echo "it\'s done"; exit 3'])
-    assert device.wait("runs/a", 10, every=0.05) == "ended"
+    assert device.wait("runs/a", 10) == "ended"
     assert (device.pull("runs/a/status"), device.pull("runs/a/log.txt")) == (b"3\n", b"it's done\n")
 
 

@@ -4,7 +4,6 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from tests.artifacts import error_of
 from tprune.android_runner.links import Adb, Link, Local, Said, Ssh
 from tprune.android_runner.refusals import DeviceLostError
 from tprune.android_runner.shell import Answer
-from tprune.android_runner.transport import Device
+from tprune.android_runner.transport import Device, Look
 
 KINDS = ("local", "mksh", "adb", "ssh")
 
@@ -84,7 +83,7 @@ def test_programs_go_on_without_the_link(link: Link) -> None:
     device.make_folder("runs/a")
     device.start("runs/a", ["sh", "-c", "echo begun; sleep 1.5; echo done; exit 3"])
     assert device.poll("runs/a") == "running"
-    assert device.wait("runs/a", 10, every=0.05) == "ended"
+    assert device.wait("runs/a", 10) == "ended"
     assert (device.pull("runs/a/status"), device.pull("runs/a/log.txt")) == (b"3\n", b"begun\ndone\n")
 
 
@@ -208,7 +207,7 @@ def test_a_phone_that_is_unplugged(phones: Desk, tmp_path: Path) -> None:
     assert other.run(["echo", "still here"]).text == "still here\n"
     phones.phones[1].plug()
     phones.connect(phones.serials[1])
-    assert device.wait("run", 10, every=0.05) == "ended"  # it went on meanwhile
+    assert device.wait("run", 10) == "ended"  # it went on meanwhile
     assert device.pull("run/result") == b"done\n"
 
 
@@ -252,23 +251,22 @@ def test_a_device_that_does_not_answer_in_time(tmp_path: Path) -> None:
     assert time.monotonic() - begin < 10
 
 
-def test_a_long_run_is_looked_at_less_and_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    device, now, looks = Device(Local(str(tmp_path))), 0.0, list[float]()
-
-    def pause(seconds: float) -> None:
-        nonlocal now
-        now += seconds
-
-    def poll(folder: str) -> str:
-        looks.append(now)
-        return "running" if now < 600 else "ended"
-
-    monkeypatch.setattr(device, "pause", pause)
-    monkeypatch.setattr(device, "poll", poll)
-    assert device.wait("runs/one", 3600) == "ended"
-    pauses = [after - before for before, after in pairwise(looks)]
-    assert pauses[0] == 0.5 and pauses == sorted(pauses) and max(pauses) == 10
-    assert sum(look < 11 for look in looks) < 11
+def test_a_look_tells_whether_a_file_grows(link: Link, tmp_path: Path) -> None:
+    device = Device(link)
+    device.make_folder("runs/a")
+    files = ["runs/a/log.txt", "runs/a/other"]
+    assert device.look("runs/a", files) == Look("gone", "")
+    device.start("runs/a", ["sh", "-c", "echo begun; while test ! -e go; do sleep 0.1; done; echo on; sleep 987"])
+    limit = time.monotonic() + 20
+    while (first := device.look("runs/a", files)).mark == "":
+        assert time.monotonic() < limit
+    while (second := device.look("runs/a", files)) != first:
+        first = second
+    (tmp_path / "device" / "runs" / "a" / "go").touch()
+    while (third := device.look("runs/a", files)) == first:
+        assert time.monotonic() < limit
+    assert (first.state, third.state) == ("running", "running")
+    device.kill("runs/a")
 
 
 def _soon(path: Path) -> int:
