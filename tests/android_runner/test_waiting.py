@@ -60,7 +60,7 @@ def test_a_sustained_run_is_looked_at_once_a_minute(monkeypatch: pytest.MonkeyPa
 def test_a_run_that_writes_nothing_more_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
     device = Watched(monkeypatch, ends=1e9, hangs=100)
     error = error_of(device.wait, "runs/one", 30_000, 20, ["runs/one/journal.jsonl"])
-    assert error.startswith("local runs/one: the run is stuck · got nothing new for 30")
+    assert error.startswith("local runs/one: the run is stuck · got nothing new for 3")
     assert error.endswith("s · it was ended; the same command begins it again, and keeps those before it")
     assert len(device.killed) == 1 and 400 < device.killed[0] < 420
     slow = Watched(monkeypatch, ends=5000)  # slow, and at work
