@@ -25,7 +25,7 @@ from tprune.model.decode import one_by_one
 from tprune.model.engine import Engine
 from tprune.model.search import Search
 from tprune.model.torch_engine import TorchEngine
-from tprune.provenance import made_by
+from tprune.provenance import made_by, seed
 from tprune.text import plain_tokenizer
 from tprune.text.corpus import Corpus
 
@@ -79,7 +79,6 @@ def compare(
                 "experiment": experiment,
                 "dataset": dataset,
                 "split": quality.split_name(corpus),
-                "seed": settings.seed,
                 "engine": engine,
                 "engine_version": version(VERSIONS[engine]),
                 "environment": record.environment(),
@@ -190,7 +189,11 @@ def quality_fields(
     }
     if variant != baseline and outputs[baseline].pooled.bleu > 0:  # nothing is left to lose of a BLEU of 0
         lost = quality.loss(outputs[baseline], own, corpus, language, resamples=settings.bootstrap, seed=settings.seed)
-        row |= {"bleu_loss_percent": lost.percent, "bleu_loss_upper_percent": lost.upper_percent}
+        row |= {
+            "bleu_loss_percent": lost.percent,
+            "bleu_loss_upper_percent": lost.upper_percent,
+            "bootstrap_seed": settings.seed,
+        }
     return row
 
 
@@ -198,12 +201,15 @@ def facts(variant: Variant, entry: Artifact) -> dict[str, Any]:
     """What a model is and how large, as fields of a result row."""
     if entry.kind == "model":
         parameters = sum(int(np.prod(shape)) for shape in checkpoint.weight_shapes(entry.path).values())
+        drawn = seed(entry.manifest["config"])
     else:
-        parameters = description.read(entry.path).parameters
+        said = description.read(entry.path)
+        parameters, drawn = said.parameters, said.seed
     precision, model = variant
     return {
         "model": model,
         "precision": precision,
+        "seed": drawn,
         **hashes(entry),
         "parameters": parameters,
         "size_bytes": size_bytes(entry),

@@ -89,6 +89,7 @@ class Row(Part):
     widths: Literal["same", "own", "dense"] | None = None
     """In an ablation: that shape's, those of its own planner, or all that the dense model has."""
     seed: int | None = None
+    """Of the model's training. Rows without a `bootstrap_seed` are of a time when this was the bootstrap's."""
     engine: Name
     engine_version: str | None = None
     precision: Name
@@ -114,6 +115,8 @@ class Row(Part):
     """Relative to the dense model in the same engine family; negative is a gain."""
     bleu_loss_upper_percent: FiniteFloat | None = None
     """Upper 95 % bound of the loss."""
+    bootstrap_seed: int | None = None
+    """Of the resampling behind that bound."""
     made_by: Mapping[str, Any]
     """What `artifact.made_by()` gives: version, commit, dirty flag, command."""
     valid: Verdict

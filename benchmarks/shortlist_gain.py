@@ -183,13 +183,17 @@ def _rows(
             lost = quality.loss(
                 outputs[baseline], own, corpus, corpus.target, resamples=SETTINGS.bootstrap, seed=SETTINGS.seed
             )
-            row = facts | {"bleu_loss_percent": lost.percent, "bleu_loss_upper_percent": lost.upper_percent}
+            row = facts | {
+                "bleu_loss_percent": lost.percent,
+                "bleu_loss_upper_percent": lost.upper_percent,
+                "bootstrap_seed": SETTINGS.seed,
+            }
         yield Row(
             experiment=f"shortlist-{name}",
             dataset=name,
             split=quality.split_name(corpus),
             model=kind,
-            seed=SETTINGS.seed,
+            seed=said[variant].seed,
             engine=engine,
             engine_version=version(engine),
             precision=precision,

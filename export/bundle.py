@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tprune import artifact
+from tprune import artifact, provenance
 from tprune.artifact import Artifact
 from tprune.delivery_config import PRECISIONS, Export
 from tprune.errors import InputError
@@ -106,6 +106,7 @@ def export(
             max_source=max_source,
             max_target=max_target,
             parameters=model.num_parameters(),
+            seed=provenance.seed(parent.manifest["config"]),
             search=asdict(search),
             tokenizer=copy_files(model_dir, partial),
             shortlist=None if fitted is None else shortlists.FILE,

@@ -34,6 +34,8 @@ class Bundle(Section):
     """Identity of the model's artifact."""
     parameters: int
     """Of the model, each shared one counted once."""
+    seed: int | None = None
+    """Of the model's training; None also in bundles that did not say it yet."""
     graphs: Mapping[str, Graph]
     """By name, or by method where one file holds several."""
     vocabulary: int

@@ -39,6 +39,7 @@ learn.batch_tokens = 512
 learn.checkpoint_every = 4
 
 [recover]
+seed = 3
 steps = 8
 batch_tokens = 512
 checkpoint_every = 4

@@ -5,6 +5,12 @@ import pytest
 from tprune import provenance
 
 
+def test_the_seed_of_a_model_by_what_made_it() -> None:
+    assert provenance.seed({"seed": 3, "steps": 5}) == 3  # recovery
+    assert provenance.seed({"learn": {"seed": 2}, "model": {"seed": 1}}) == 2  # dense training
+    assert provenance.seed({"source": "opus-mt", "languages": []}) is None  # conversion
+
+
 def test_the_command_is_recorded_without_folders_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     words = [
         "/opt/venv/bin/tprune",

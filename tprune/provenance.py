@@ -4,6 +4,7 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,12 @@ def made_by() -> dict[str, Any]:
     """
     arguments = [ABSOLUTE.sub("…/", argument) for argument in sys.argv[1:]]
     return {"tprune": __version__, **git_state(), "command": [Path(sys.argv[0]).name, *arguments]}
+
+
+def seed(config: Mapping[str, Any]) -> int | None:
+    """Seed of the training or the cut that made a model, by its manifest's settings; None where nothing was drawn."""
+    found = config.get("seed", (config.get("learn") or {}).get("seed"))
+    return None if found is None else int(found)
 
 
 def environment() -> dict[str, str]:
