@@ -1,14 +1,26 @@
-"""The README's result tables, printed from the result files so that they cannot drift."""
+"""The result tables of README and docs/benchmarks.md, printed from the result files so that they cannot drift."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tprune.benchmarks.record import Row, read_all
 from tprune.benchmarks.result_table import Table, engine_tables, footprint_tables, peer_tables, throughput_tables
-from tprune.errors import InputError
+from tprune.errors import ArtifactError, InputError
+
+SYNTHETIC = "synthetic"  # the built-in corpus, as rows call it
+
+
+def _real(rows: Iterable[Row]) -> list[Table]:
+    return engine_tables([row for row in rows if row.dataset != SYNTHETIC])
+
+
+def _synthetic(rows: Iterable[Row]) -> list[Table]:
+    return engine_tables([row for row in rows if row.dataset == SYNTHETIC])
+
 
 SECTIONS: Mapping[str, tuple[str, Callable[[Iterable[Row]], list[Table]]]] = {
-    "results": (".", engine_tables),
+    "results": (".", _real),
+    "synthetic": (".", _synthetic),
     "decode": ("decode", peer_tables),
     "precision": ("precision", engine_tables),
     "shortlist": ("shortlist", engine_tables),
@@ -19,43 +31,70 @@ SECTIONS: Mapping[str, tuple[str, Callable[[Iterable[Row]], list[Table]]]] = {
 
 
 def readme_tables(results_folder: Path) -> dict[str, str]:
-    """Markdown tables by section; a section without a folder is left out.
+    """Markdown tables by section; a section that has none is left out.
 
     Args:
         results_folder: Folder with result files, such as `benchmarks/results`.
 
     Raises:
-        ArtifactError: No results there, or unreadable ones.
+        ArtifactError: No such folder, no results there, or unreadable ones.
     """
-    return {
+    if not results_folder.is_dir():
+        raise ArtifactError(
+            "no such folder", where=results_folder, fix="give a folder of result files, such as benchmarks/results"
+        )
+    found = {
         name: "\n\n".join(table.markdown() for table in form(read_all(results_folder / folder)))
         for name, (folder, form) in SECTIONS.items()
         if (results_folder / folder).is_dir()
     }
+    return {name: tables for name, tables in found.items() if tables}
 
 
-def update_readme(readme_path: Path, results_folder: Path) -> bool:
-    """Replace what stands between the markers of each section by its tables.
+def update_readme(text_path: Path, results_folder: Path) -> bool:
+    """Replace what stands between the markers of each section that a text has by its tables.
 
     Returns:
         Whether the file changed.
 
     Raises:
-        InputError: Not one pair of markers for a section.
+        InputError: No such text, a text without markers, or not one pair of them for a section.
         ArtifactError: No results, or unreadable ones.
     """
-    text = updated = readme_path.read_text(encoding="utf-8")
-    for name, tables in readme_tables(results_folder).items():
-        begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-        if updated.count(begin) != 1 or updated.count(end) != 1 or updated.index(begin) > updated.index(end):
-            raise InputError(
-                "no place for the results",
-                where=readme_path,
-                wanted=f"one {begin} and one {end} after it",
-                fix="add the two markers on lines of their own",
-            )
-        before, _, rest = updated.partition(begin)
-        updated = f"{before}{begin}\n\n{tables}\n\n{end}{rest.partition(end)[2]}"
+    if not text_path.is_file():
+        raise InputError("no such text", where=text_path, fix="give a file with markers, such as README.md")
+    text = updated = text_path.read_text(encoding="utf-8")
+    tables = {name: made for name, made in readme_tables(results_folder).items() if _is_marked(text, name)}
+    for name, made in tables.items():
+        updated = _filled(updated, name, made, text_path)
+    if not tables:
+        raise _no_place(text_path, sorted(SECTIONS))
     if updated != text:
-        readme_path.write_text(updated, encoding="utf-8")
+        text_path.write_text(updated, encoding="utf-8")
     return updated != text
+
+
+def _is_marked(text: str, name: str) -> bool:
+    return any(marker in text for marker in _markers(name))
+
+
+def _filled(text: str, name: str, tables: str, path: Path) -> str:
+    begin, end = _markers(name)
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise _no_place(path, [name])
+    before, _, rest = text.partition(begin)
+    return f"{before}{begin}\n\n{tables}\n\n{end}{rest.partition(end)[2]}"
+
+
+def _no_place(path: Path, names: Sequence[str]) -> InputError:
+    pairs = [" and ".join((begin, f"one {end} after it")) for begin, end in map(_markers, names)]
+    return InputError(
+        "no place for the results",
+        where=path,
+        wanted="one " + " or ".join(pairs),
+        fix="add the two markers on lines of their own",
+    )
+
+
+def _markers(name: str) -> tuple[str, str]:
+    return f"<!-- {name} -->", f"<!-- /{name} -->"

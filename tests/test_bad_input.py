@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.benchmarks.rows import row
 from tests.command import mini_recipe, tprune
 from tprune import artifact
+from tprune.benchmarks import record
 
 PAIRS = [(f"The dog sees cat {n}.", f"Der Hund sieht Katze {n}.") for n in range(60)]
 
@@ -51,6 +53,25 @@ class Refused:
 
 def files(text: Path) -> list[str]:
     return ["--set", "text.kind=files", "--set", f"text.folder={text}", "--set", "text.vocabulary=300"]
+
+
+@pytest.mark.parametrize("flags", [(), ("--json",), ("--readme",), ("--page", "page"), ("--readme", "--into", "R.md")])
+def test_a_report_of_nothing(flags: tuple[str, ...], refused: Refused, tmp_path: Path) -> None:
+    if "--into" in flags:
+        (tmp_path / "R.md").write_text("<!-- results -->\n<!-- /results -->\n")
+    given = [tmp_path / flag if flag in ("page", "R.md") else flag for flag in flags]
+    said = refused("report", tmp_path / "nowhere", *given, out=tmp_path / "page")
+    assert "nowhere: no such f" in said
+    (tmp_path / "empty").mkdir()
+    assert "empty: no results in this folder" in refused("report", tmp_path / "empty", *given, out=tmp_path / "page")
+
+
+def test_a_report_of_one_file_prints_its_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record.write(tmp_path / "one.json", [row()])
+    assert tprune(monkeypatch, "report", tmp_path / "one.json") == 0
+    assert "| dense |" in capsys.readouterr().out
 
 
 def test_unequal_line_counts(text: Path, refused: Refused, tmp_path: Path) -> None:

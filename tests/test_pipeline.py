@@ -56,6 +56,9 @@ def test_rows_hold_what_the_artifacts_say(undisturbed: Path) -> None:
     }
     assert {name: row.parameters for name, row in rows.items()} == sizes
     assert sizes["small"] < sizes["dense"]
+    assert {name: row.seed for name, row in rows.items()} == {"dense": 1, "small": 3}  # learn.seed, recover.seed
+    for row in rows.values():  # which seed, where anything was drawn: bench.seed
+        assert row.bootstrap_seed == (None if row.bleu_loss_upper_percent is None else 1)
     assert rows["small"].latency_ms is not None
     assert len(rows["small"].latency_ms.samples) == 2 * 4  # rounds x sentences
     for name, path in (("dense", "dense"), ("small", "recovered/small")):
@@ -90,6 +93,14 @@ def test_test_sentences_that_no_bundle_takes_are_refused_before_the_training(tmp
     assert not (tmp_path / "run" / "dense").exists()
     # nobody asks for a bundle's BLEU
     assert pipeline.run(config, tmp_path / "run", told.append, "corpus").kind == "corpus"
+
+
+def test_a_model_is_not_fetched_for_a_text_that_is_not_there(tmp_path: Path) -> None:
+    told: list[str] = []
+    config = settings.load("opus_mt", [f"start={tmp_path / 'no-model'}", f"text.folder={tmp_path / 'no-text'}"])
+    with pytest.raises(InputError, match="no-text: no such folder"):
+        pipeline.run(config, tmp_path / "run", told.append)
+    assert told == []
 
 
 def test_a_budget_that_no_plan_can_meet_is_refused_before_the_training(tmp_path: Path) -> None:

@@ -37,7 +37,8 @@ def run(
 
     chosen = settings.load(recipe, overrides or [])
     made = pipeline.run(chosen, out or Path("runs") / chosen.name, tell, until)
-    options.print_rows(made.path.parent / "results")
+    if (made.path.parent / "results").is_dir():  # not every part of the pipeline gets there
+        options.print_rows(made.path.parent / "results")
     options.done(made.path)
 
 
@@ -45,13 +46,18 @@ def run(
 def report(
     source: Annotated[Path, typer.Argument(help="A run's directory, a results artifact, or a folder of result files.")],
     json: Annotated[bool, typer.Option("--json", help="Print the rows.")] = False,
-    readme: Annotated[bool, typer.Option("--readme", help="Print README's tables.")] = False,
-    into: Annotated[Path | None, typer.Option(help="With --readme: write them between this file's markers.")] = None,
+    readme: Annotated[
+        bool, typer.Option("--readme", help="Print the tables of README and docs/benchmarks.md.")
+    ] = False,
+    into: Annotated[
+        list[Path] | None,
+        typer.Option(help="With --readme: write those that this file has markers for between them; may be repeated."),
+    ] = None,
     page: Annotated[
         Path | None, typer.Option(help="Draw the rows: write the report's page and pictures there.")
     ] = None,
 ) -> None:
-    """Print the rows of a run or of result files, or README's tables, or draw them."""
+    """Print the rows of a run or of result files, or the tables of README and docs/benchmarks.md, or draw them."""
     from tprune.benchmarks import record
     from tprune.benchmarks.readme import readme_tables, update_readme
 
@@ -64,9 +70,10 @@ def report(
         from tprune.benchmarks.report import write_report
 
         options.done(write_report(page, record.read_all(folder)))
-    elif readme and into is not None:
-        update_readme(into, folder)
-        options.done(into)
+    elif readme and into:
+        for text in into:
+            update_readme(text, folder)
+            options.done(text)
     elif readme:
         typer.echo("\n\n".join(readme_tables(folder).values()))
     else:

@@ -20,14 +20,13 @@ Folder = Annotated[Path, typer.Argument(help="An artifact's directory.")]
 
 
 def print_rows(folder: Path) -> None:
-    """Print the result rows of a folder as tables."""
+    """Print the result rows of a file or a folder as tables."""
     from tprune.benchmarks import record
     from tprune.benchmarks.ranking import ranking_tables
     from tprune.benchmarks.result_table import rows_to_markdown
 
-    if folder.is_dir():
-        rows = record.read_all(folder)
-        typer.echo("\n\n".join([*(table.markdown() for table in ranking_tables(rows)), rows_to_markdown(rows)]))
+    rows = record.read_all(folder)
+    typer.echo("\n\n".join([*(table.markdown() for table in ranking_tables(rows)), rows_to_markdown(rows)]))
 
 
 def done(path: Path) -> None:

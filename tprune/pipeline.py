@@ -44,7 +44,8 @@ def run(config: Config, out: Path, tell: Tell, until: str = "report") -> Artifac
     require_trained(config)
     steps = LAST[: LAST.index(until) + 1]
     if config.start is not None:
-        # the converted model brings the tokenizer, so it comes before the text
+        # the converted model brings the tokenizer, so it comes before the text; but no model is fetched for no text
+        stages.corpus(out / "corpus", config.text)
         dense = settle(stages.convert(out / "dense", config.start, config.languages), tell)
         last = text = settle(stages.corpus(out / "corpus", config.text, dense.path), tell)
     else:

@@ -129,6 +129,28 @@ def test_update_readme_replaces_only_what_is_between_the_markers(tmp_path: Path,
     assert not update_readme(readme, results)
 
 
+def test_each_text_gets_the_tables_that_it_has_markers_for(tmp_path: Path, results: Path) -> None:
+    record.write(results / "small.json", [row(dataset="synthetic", split="test")])
+    tables = readme_tables(results)
+    assert set(tables) == {"results", "synthetic"}
+    assert "synthetic" not in tables["results"] and "multi30k" not in tables["synthetic"]
+    first, second = tmp_path / "README.md", tmp_path / "more.md"
+    first.write_text(README, encoding="utf-8")
+    second.write_text(
+        "<!-- synthetic --><!-- /synthetic -->\n<!-- decode -->\nkept\n<!-- /decode -->\n", encoding="utf-8"
+    )
+    assert update_readme(first, results) and update_readme(second, results)
+    assert tables["synthetic"] not in first.read_text(encoding="utf-8")
+    said = second.read_text(encoding="utf-8")
+    assert tables["synthetic"] in said and tables["results"] not in said
+    assert "<!-- decode -->\nkept\n<!-- /decode -->" in said  # nothing was measured for it
+
+
+def test_a_text_that_is_not_there(tmp_path: Path, results: Path) -> None:
+    with pytest.raises(InputError, match="no such text"):
+        update_readme(tmp_path / "README.md", results)
+
+
 @pytest.mark.parametrize("text", ["# tprune\n", "<!-- /results --> <!-- results -->", "<!-- results -->" * 2])
 def test_a_readme_without_its_markers_is_refused(tmp_path: Path, results: Path, text: str) -> None:
     readme = tmp_path / "README.md"
