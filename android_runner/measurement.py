@@ -3,6 +3,8 @@
 What is compared ran with the same pinning, threads, engine and precision, or is not compared.
 """
 
+import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -28,6 +30,7 @@ from tprune.text.corpus import Corpus
 
 Key = tuple[str, str, str]
 """Engine, precision and model name."""
+LONGEST_WORD = 100  # of 255 bytes that a file's name may have
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ def _tests(
         given = quality.sources(corpus, words)
         full = [index for index, ids in enumerate(given) if not set(ids) <= {search.eos, search.pad}]
         sentences = [given[index] for index in full]
-        done = session.run(entry, f"{engine}-{precision}-{model}-test", sentences, runs=len(sentences))
+        done = session.run(entry, f"{word_of(engine, precision, model)}-test", sentences, runs=len(sentences))
         translations: list[list[int]] = [[] for _ in given]
         for index, one in zip(full, done.journal.timed, strict=True):
             translations[index] = one.tokens
@@ -152,7 +155,7 @@ def _timed(
     for turn in range(settings.cold_starts):
         shift = turn % len(names)
         for model in names[shift:] + names[:shift]:
-            name = f"{engine}-{precision}-{model}-{turn}"
+            name = f"{word_of(engine, precision, model)}-{turn}"
             passes[model].append(session.run(models[model], name, sentences[model], **job))
     refuse_unequal(
         {model: [tests[model].journal, *(one.journal for one in done)] for model, done in passes.items()},
@@ -169,7 +172,7 @@ def _timed(
         found[model] = fields | cold_starts.fields(journals) | energy.fields(journals) | readings.fields(journals)
         found[model]["gates"] = [asdict(one.gate) for one in done]
         if settings.sustained_minutes:
-            name = f"{engine}-{precision}-{model}-sustained-{settings.sustained_minutes:g}"
+            name = f"{word_of(engine, precision, model)}-sustained-{settings.sustained_minutes:g}"
             long = session.run(models[model], name, sentences[model], runs=1, seconds=60 * settings.sustained_minutes)
             found[model]["sustained_ms"] = cold_starts.minutes(long.journal)
             found[model]["sustained_gate"] = asdict(long.gate)
@@ -179,6 +182,16 @@ def _timed(
             reasons.append(wrong)
         found[model]["valid"] = {"ok": not reasons, "reasons": reasons}
     return found
+
+
+def word_of(*parts: str) -> str:
+    """One word of these, for files here and on a device, where no name may have blanks or signs that a shell reads.
+
+    The user calls bundles as they like: what stands for another sign or is cut off is told apart by a hash.
+    """
+    name = "-".join(parts)
+    word = re.sub(r"[^A-Za-z0-9._+-]", "_", name)[:LONGEST_WORD]
+    return word if word == name else f"{word}-{hashlib.sha256(name.encode(errors='surrogateescape')).hexdigest()[:8]}"
 
 
 def wrong_outputs(

@@ -12,11 +12,13 @@ import pytest
 from tests.android_runner import test_journal
 from tests.android_runner.contestants import QUICK, Given, bundle_of, open_session, rows_of
 from tests.artifacts import error_of
+from tests.command import tprune
 from tprune import delivery
-from tprune.android_runner import journal, readings
+from tprune.android_runner import files, journal, links, measurement, readings
 from tprune.android_runner.build import Runner
+from tprune.android_runner.links import Local
 from tprune.artifact import Artifact
-from tprune.benchmarks import quality
+from tprune.benchmarks import quality, record
 from tprune.delivery_config import DeviceBench
 from tprune.export import description
 from tprune.export.runtime import open_bundle
@@ -65,6 +67,38 @@ def test_a_folder_for_a_trimmed_bundle_holds_its_own_ids(
     }
     assert texts["small"] == texts["dense"]
     assert len(texts["small"]) == 7
+
+
+NAMES = ("my bundle", 'it\'s "small"', "a;touch owned", "-rf", "ein schönes", "x" * 200)
+
+
+def test_bundles_may_be_called_anything(
+    runners: Callable[[str], Runner], given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runners("onnxruntime")
+    monkeypatch.setattr(links, "open_link", lambda _: Local(str(tmp_path / "device")))
+    bundles = [tmp_path / "bundles" / name for name in NAMES]
+    for bundle in bundles:
+        shutil.copytree(given.bundles["small"].path, bundle)
+    (bundles[0] / "deeper").mkdir()
+    quick = {"sentences": 3, "runs": 3, "warmup": 0, "seconds": 0, "cold_starts": 1}
+    status = tprune(
+        monkeypatch, "bench", given.bundles["dense"].path, *bundles, bundles[0] / "deeper" / "..", "--corpus",
+        given.text.path, "--out", tmp_path / "results", "--device", "local", "--set", "bench.bootstrap=20",
+        *(word for key, value in quick.items() for word in ("--set", f"device.{key}={value}")),
+    )  # fmt: skip
+    assert status == 0
+    assert [row.model for row in record.read_all(tmp_path / "results")] == ["dense", *NAMES, ".."]
+    assert not [*Path().glob("owned"), *tmp_path.rglob("owned")]
+    assert {path.name for path in tmp_path.iterdir()} == {"bundles", "device", "results"}
+
+
+def test_words_of_names_are_told_apart() -> None:
+    names = [*NAMES, *(f"{name}." for name in NAMES), "..", ".", "my_bundle", "my\tbundle", "a/b", "\udcff"]
+    words = [measurement.word_of("onnxruntime", "fp32", name) for name in names]
+    assert len({*words}) == len(names)
+    assert all(files.checked(f"runs/{word}-test-01234567") and len(word) < 120 for word in words)
+    assert measurement.word_of("onnxruntime", "fp32", "small-1.5x_b") == "onnxruntime-fp32-small-1.5x_b"
 
 
 def test_passes_of_different_engines_say_what_to_delete(
