@@ -38,7 +38,7 @@ class Job:
         mode: whole: the one graph with the whole search; steps: encode, then step by step; buffered: the same with the
             caches inside the program.
         threads: Threads of one operator.
-        runs: Least number of timed sentences; they are taken in turn.
+        runs: Least number of timed sentences; they are taken in turn, in whole rounds.
         warmup: Sentences before them.
         seconds: Least time of the timed sentences.
         cpus: Processors to stay on; none: wherever the kernel likes.

@@ -51,7 +51,7 @@ struct Run {
   std::int64_t threads = 1;
   std::vector<std::int64_t> cpus;  // empty: wherever the kernel likes
   std::int64_t warmup = 0;         // sentences before the timed ones
-  std::int64_t runs = 1;           // least number of timed sentences
+  std::int64_t runs = 1;           // least number of timed sentences, of which there are whole rounds
   std::int64_t milliseconds = 0;   // least time of the timed sentences
   std::string output;
   std::string sysfs = "/sys";

@@ -75,8 +75,13 @@ void measure(const Run& run, Journal& journal) {
   write_state(run, journal);
   const std::int64_t start = now_ns();
   std::int64_t looked = start;
-  for (std::int64_t done = 0; done < run.runs || now_ns() - start < 1'000'000 * run.milliseconds; ++done) {
-    const std::size_t index = static_cast<std::size_t>(done) % run.sentences.size();
+  const auto all = static_cast<std::int64_t>(run.sentences.size());
+  // whole rounds only: of what a mean or a median is taken, every sentence has the same part
+  const auto wanted_still = [&](std::int64_t done) {
+    return done % all != 0 || done < run.runs || now_ns() - start < 1'000'000 * run.milliseconds;
+  };
+  for (std::int64_t done = 0; wanted_still(done); ++done) {
+    const auto index = static_cast<std::size_t>(done % all);
     std::ostream* wanted = run.logits.empty() ? nullptr : &logits;
     write_sentence(translate(*engine, run, run.sentence(index), wanted), index, true, journal);
     if (wanted != nullptr && !wanted->flush()) throw Failure(run.logits + ": cannot be written");
