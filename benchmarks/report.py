@@ -14,18 +14,11 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tprune.benchmarks import anatomy, figures, pictures, ranking_figures
+from tprune.benchmarks.headlines import LIMITS_PERCENT, headlines, lost, pruning_share, sentence
 from tprune.benchmarks.ranking import place, ranking_tables, rankings
 from tprune.benchmarks.record import Row
-from tprune.benchmarks.result_table import (
-    Table,
-    best_loss,
-    device_tables,
-    measured_table,
-    plan_table,
-    result_tables,
-    sentence,
-)
-from tprune.benchmarks.standings import LIMITS_PERCENT, headlines, machine, planes, setting
+from tprune.benchmarks.result_table import Table, device_tables, measured_table, plan_table, result_tables
+from tprune.benchmarks.standings import machine, planes, setting
 from tprune.provenance import made_by
 
 if TYPE_CHECKING:
@@ -250,5 +243,5 @@ def _plotly_js() -> str:
 def _template() -> Any:
     loader = PackageLoader("tprune.benchmarks", package_path="")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
-    environment.filters |= {"machine": machine, "setting": setting, "lost": best_loss}
+    environment.filters |= {"machine": machine, "setting": setting, "lost": lost, "pruning": pruning_share}
     return environment.get_template("page.html")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tprune.benchmarks.record import Row
-from tprune.benchmarks.standings import Best, Headline, machine, setting, timed
+from tprune.benchmarks.standings import machine, setting, timed
 
 DASH = "–"
 DOUBTFUL = "†"
@@ -139,21 +139,6 @@ def rows_to_markdown(rows: Sequence[Row]) -> str:
     return "\n\n".join(table.markdown() for table in (*result_tables(rows), measured_table(rows)))
 
 
-def sentence(headline: Headline) -> str:
-    """The best speedups of one test set on one machine in one sentence."""
-    reached = [f"{best.speedup:.2f}x as fast at ≤ {best.limit_percent:g} %" for best in headline.best]
-    if not reached:
-        return (
-            f"No valid pruned model of {headline.dataset} {headline.split} on {machine(headline.environment)} "
-            f"loses 8 % of BLEU or less."
-        )
-    best = reached[0] if len(reached) == 1 else f"{', '.join(reached[:-1])} and {reached[-1]}"
-    return (
-        f"On {machine(headline.environment)}, pruned models translate {headline.dataset} {headline.split} up to "
-        f"{best} relative BLEU loss."
-    )
-
-
 def number(value: object, form: str) -> str:
     """A formatted value, or a dash for one that was not measured."""
     return DASH if value is None else format(value, form)
@@ -165,11 +150,6 @@ def loss(row: Row) -> str:
         return DASH
     bound = "" if row.bleu_loss_upper_percent is None else f" (≤ {row.bleu_loss_upper_percent:.1f} %)"
     return f"{row.bleu_loss_percent:.1f} %{bound}"
-
-
-def best_loss(best: Best) -> str:
-    """BLEU loss of a headline; the bound belongs to one seed and is left out of a mean of several."""
-    return f"{loss(best.row) if best.seeds == 1 else f'{best.loss_percent:.1f} %'} BLEU loss"
 
 
 def speedup(row: Row) -> str:

@@ -7,8 +7,7 @@ import pytest
 from tests.benchmarks.rows import EMULATED, PHONE, pruned, row
 from tprune.benchmarks import record
 from tprune.benchmarks.readme import readme_tables, update_readme
-from tprune.benchmarks.result_table import measured_table, plan_table, rows_to_markdown, sentence
-from tprune.benchmarks.standings import headlines
+from tprune.benchmarks.result_table import measured_table, plan_table, rows_to_markdown
 from tprune.errors import InputError
 
 HOT = {"ok": False, "reasons": ["device was hot"]}
@@ -105,19 +104,6 @@ def test_a_table_without_a_title_has_none() -> None:
 
 def test_cells_cannot_break_a_markdown_table() -> None:
     assert r"| a\|b |" in rows_to_markdown([row(model="a|b")])
-
-
-def test_sentences() -> None:
-    none, two = headlines(
-        [pruned(1.4, 2.0), pruned(1.9, 7.0), pruned(2.0, 9.0, environment={"kind": "sbc", "cpu": "Pi 4"})]
-    )
-    assert sentence(two) == (
-        "On host (x86): Xeon 8370C, pruned models translate multi30k-ende test.2016 up to "
-        "1.40x as fast at ≤ 3 % and 1.90x as fast at ≤ 8 % relative BLEU loss."
-    )
-    assert sentence(none) == (
-        "No valid pruned model of multi30k-ende test.2016 on single-board computer: Pi 4 loses 8 % of BLEU or less."
-    )
 
 
 def test_update_readme_replaces_only_what_is_between_the_markers(tmp_path: Path, results: Path) -> None:

@@ -114,10 +114,10 @@ def test_the_page_draws_every_plot_without_an_error_or_a_request(page: Path, bro
 def test_the_page_tells_the_best_of_each_machine(page: Path, browser: Any) -> None:
     browser.get(page.as_uri())
     cards = [element.text for element in browser.find_elements("css selector", ".card b")]
-    assert cards == ["–", "1.40x", "1.40x", "1.20x", "1.70x", "1.90x"]
+    assert cards == ["–", "1.40x", "1.40x", "–", "1.70x", "1.90x"]
     assert [element.text for element in browser.find_elements("css selector", ".cards h3")] == [
-        "multi30k-ende test.2016 · phone: Pixel 8, Cortex-X3",
-        "multi30k-ende test.2016 · host (x86): Xeon 8370C",
+        "multi30k-ende test.2016 · phone: Pixel 8, Cortex-X3 · fp32",
+        "multi30k-ende test.2016 · host (x86): Xeon 8370C · fp32",
     ]
     shown, drawn = browser.execute_script(
         "return [document.body.innerText, JSON.stringify([...document.querySelectorAll('.js-plotly-plot')]"
@@ -129,10 +129,25 @@ def test_the_page_tells_the_best_of_each_machine(page: Path, browser: Any) -> No
 
 def test_the_markdown_says_the_same(page: Path) -> None:
     text = (page.parent / "report.md").read_text(encoding="utf-8")
-    assert text.startswith("# A <run> & more\n\nOn phone: Pixel 8, Cortex-X3, pruned models translate")
+    assert text.startswith("# A <run> & more\n\nOn phone: Pixel 8, Cortex-X3, pruned models in fp32 translate")
     assert set(re.findall(r"\]\((.+?\.png)\)", text)) == PICTURES
     assert "emulated-model" in text
     assert "7.77" not in text
+
+
+def test_a_card_for_each_precision_says_what_pruning_brings_by_itself(tmp_path: Path) -> None:
+    rows = [
+        row(baseline=None, speedup=None),
+        row(precision="int8", speedup=2.0, baseline="dense"),
+        pruned(3.0, 0.2, baseline="dense", model="3x"),
+        pruned(6.0, 0.2, baseline="dense", model="3x", precision="int8"),
+    ]
+    page = write_report(tmp_path / "report", rows).read_text(encoding="utf-8")
+    cards = [re.sub(r"\s*<[^>]*>\s*", "|", card) for card in page.split('<div class="cards">')[1:]]
+    fp32, int8 = (card.split("<section")[0] for card in cards)
+    assert "· fp32|" in fp32 and "|3.00x|" in fp32 and "against the dense model in int8" not in fp32
+    assert "· int8|" in int8 and "|6.00x|" in int8
+    assert "against the dense model in fp32|3.00x against the dense model in int8|" in int8.replace("||", "|")
 
 
 def test_one_trace_a_series_with_everything_on_hover() -> None:

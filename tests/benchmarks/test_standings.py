@@ -1,10 +1,10 @@
-"""Which rows stand where: planes, fronts and headlines."""
+"""Which rows stand where: planes and fronts."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.benchmarks.rows import EMULATED, PHONE, pruned, row
-from tprune.benchmarks.standings import Point, Series, headlines, machine, planes
+from tprune.benchmarks.standings import Point, Series, machine, planes
 
 
 def test_one_series_for_each_engine_precision_threads_and_machine() -> None:
@@ -57,55 +57,9 @@ def test_the_front_is_what_nothing_beats(values: list[tuple[int, int]]) -> None:
         assert ((speedup, bleu) in front) == (not beaten)
 
 
-def test_headlines_take_the_fastest_valid_model_within_each_limit() -> None:
-    rows = [
-        row(),
-        pruned(1.2, 0.9),
-        pruned(1.1, -0.5),
-        pruned(1.6, 2.9),
-        pruned(1.9, 8.0),
-        pruned(2.5, 8.1),
-        pruned(1.8, 1.0, valid={"ok": False, "reasons": ["hot"]}),
-        pruned(1.7, 1.0, environment=EMULATED),
-    ]
-    (headline,) = headlines(rows)
-    assert [(best.limit_percent, best.speedup, best.loss_percent) for best in headline.best] == [
-        (1, 1.2, 0.9),
-        (3, 1.6, 2.9),
-        (8, 1.9, 8.0),
-    ]
-
-
-def test_seeds_are_averaged_before_the_best_is_chosen() -> None:
-    rows = [
-        pruned(2.0, 0.5, model="lucky", seed=1),
-        pruned(1.4, 3.5, model="lucky", seed=2),
-        pruned(1.5, 1.0, model="steady", seed=1),
-        pruned(1.6, 1.0, model="steady", seed=2),
-    ]
-    (headline,) = headlines(rows)
-    assert [(best.limit_percent, best.row.model, best.seeds) for best in headline.best] == [
-        (1, "steady", 2),
-        (3, "lucky", 2),
-        (8, "lucky", 2),
-    ]
-    assert headline.best[1].speedup == (2.0 + 1.4) / 2
-    assert headline.best[1].loss_percent == (0.5 + 3.5) / 2
-
-
-def test_phones_and_hosts_never_share_a_headline() -> None:
-    found = headlines([pruned(3.0, 0.5), pruned(1.3, 0.5, environment=PHONE)])
-    assert [(headline.environment.kind, headline.best[0].speedup) for headline in found] == [
-        ("phone", 1.3),
-        ("host-x86", 3.0),
-    ]
-
-
 def test_devices_of_one_model_processors_and_runtimes_are_told_apart() -> None:
     places = [{"device": "adb:A", "pin": "big"}, {"device": "adb:A", "pin": "little"}, {"device": "adb:B"}, {}]
     rows = [pruned(1.0 + index, 0.5, model="half", environment=PHONE, **place) for index, place in enumerate(places)]
-    (headline,) = headlines(rows)
-    assert [(best.speedup, best.seeds) for best in headline.best] == [(4.0, 1)] * 3
     assert [series.name for series in planes(rows)[0].series] == [
         f"onnxruntime fp32, 1 thread, greedy{where} · phone: Pixel 8, Cortex-X3"
         for where in (
