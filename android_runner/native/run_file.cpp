@@ -1,6 +1,7 @@
 #include "run_file.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <fstream>
 #include <functional>

@@ -44,7 +44,8 @@ def arithmetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if shutil.which(tool) is None:
             pytest.skip(f"skipped, needs {tool}")
     out = tmp_path_factory.mktemp("native") / "arithmetic"
-    build.compile_sources(out, "test_runner", {"TEST_ENGINE": str(TEST_ENGINE), "CMAKE_BUILD_TYPE": "Debug"})
+    options = {"TEST_ENGINE": str(TEST_ENGINE), "CMAKE_BUILD_TYPE": "Debug", "TPRUNE_WERROR": "ON"}
+    build.compile_sources(out, "test_runner", options)
     return out / "test_runner"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.android_runner.conftest import TEST_ENGINE
 from tests.artifacts import error_of
 from tprune.android_runner import build
 from tprune.android_runner.build import Runner
@@ -49,6 +50,28 @@ def test_what_the_compiler_says_is_told_and_nothing_half_built_stays(arithmetic:
     assert "test_runner cannot be built" in error
     assert "this engine is not finished" in error
     assert list(tmp_path.iterdir()) == [wrong]
+
+
+@pytest.mark.parametrize(("strict", "built"), [({}, True), ({"TPRUNE_WERROR": "ON"}, False)])
+def test_a_warning_of_a_newer_compiler_stops_only_our_own_tests(
+    arithmetic: Path, tmp_path: Path, strict: dict[str, str], built: bool
+) -> None:
+    warned = tmp_path / "warned.cpp"
+    warned.write_text(f"{TEST_ENGINE.read_text()}\nstatic void unused() {{}}\n")
+    options = {"TEST_ENGINE": str(warned), **strict}
+    if built:
+        build.compile_sources(tmp_path / "made", "test_runner", options)
+        assert (tmp_path / "made" / "test_runner").exists()
+    else:
+        assert "unused" in error_of(build.compile_sources, tmp_path / "made", "test_runner", options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", build.RUNNERS)
+def test_both_engines_compile_without_a_warning(runners: Callable[[str], Runner], tmp_path: Path, engine: str) -> None:
+    runners(engine)
+    options = {**build.OPTIONS[engine](build.TARGETS["x86_64"]), "TPRUNE_WERROR": "ON"}
+    build.compile_sources(tmp_path / "made", build.RUNNERS[engine], options)
 
 
 def test_two_devices_that_want_one_runner_have_it_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
