@@ -53,9 +53,9 @@ STAGES: dict[str, Callable[[Made, Path, Artifact], Stage]] = {
     "shs": lambda made, out, text: stages.shs(out, made.model, made.analysis, text, made.recipe.shs, None),
     "plan": lambda made, out, text: stages.plan(out, made.model, None, text, made.target(), 1),
     "prune": lambda made, out, text: stages.prune(out, made.model, made.plan, text),
-    "stream": lambda made, out, text: trim.stream(out, made.model, text, made.target(hidden=0.5)),
+    "stream": lambda made, out, text: trim.stream(out, made.model, text, made.target(hidden=0.5), 1),
     "trim": lambda made, out, text: trim.plan(
-        out, trim.Trimmed(made.model, made.model, text, text), made.target(vocabulary=1)
+        out, trim.Trimmed(made.model, made.model, text, text), made.target(vocabulary=1), 1
     ),
     "distill": lambda made, out, text: recovery.distill(out, made.model, text, made.recipe.distill),
     "recover": lambda made, out, text: recovery.recover(out, made.model, made.model, text, made.recipe.recovery, None),
@@ -74,7 +74,7 @@ def test_a_stage_refuses_a_foreign_corpus_and_takes_its_own(made: Made, tmp_path
 
 def test_a_model_with_fewer_tokens_is_recovered_with_its_own_teacher_and_text(made: Made, tmp_path: Path) -> None:
     whole = trim.Trimmed(made.model, made.model, made.text, made.text)
-    few = trim.prepare(made.target(vocabulary=1), whole, tmp_path / "small.trimmed", made.make)
+    few = trim.prepare(made.target(vocabulary=1), whole, tmp_path / "small.trimmed", made.make, 1)
 
     def recovered(out: str, teacher: Artifact, text: Artifact) -> Stage:
         return recovery.recover(tmp_path / out, few.base, teacher, text, made.recipe.recovery, None)

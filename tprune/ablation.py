@@ -163,7 +163,9 @@ def _row(
         )
     table = base.table(config, suite.table if job.matches else job.target.table, shared, tell)
     whole = rounds.Inputs(base.dense, None, base.analysis, base.text, lessons, table)
-    given = rounds.trimmed(job.target, _regularized(whole, job, config, base, shared, tell), folder / "trimmed", settle)
+    given = rounds.trimmed(
+        job.target, _regularized(whole, job, config, base, shared, tell), folder / "trimmed", settle, seed=job.seed
+    )
     pipeline.require_bundled(config, given.text)
     model = base.dense
     if job.entry.widths != "dense":

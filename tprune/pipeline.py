@@ -76,15 +76,17 @@ def run(config: Config, out: Path, tell: Tell, until: str = "report") -> Artifac
             recovery.recover(out / DISTILLED, dense, dense, lessons, config.recovery, out / "logs" / DISTILLED), tell
         )
     plans: dict[str, Artifact] = {}
-    table = None
+    table, seed = None, config.learn.seed
     for target in config.targets if "recover" in steps else ():
         own = latency_table(config, target.table, out, dense, text, tell)
         table = table or own
         whole = rounds.Inputs(dense, sparse, analysis, text, lessons, own, hint)
-        given = rounds.trimmed(target, whole, out / "trimmed" / target.name, lambda stage: settle(stage, tell))
+        given = rounds.trimmed(
+            target, whole, out / "trimmed" / target.name, lambda stage: settle(stage, tell), seed=seed
+        )
         if "results" in steps:
             require_bundled(config, given.text)  # rarer tokens gone, sentences may be longer
-        cut = rounds.cut(config, target, given, out, lambda stage: settle(stage, tell), seed=config.learn.seed)
+        cut = rounds.cut(config, target, given, out, lambda stage: settle(stage, tell), seed=seed)
         plans[target.name] = cut.plan
         last = models[target.name] = settle(
             recovery.recover(

@@ -79,7 +79,7 @@ def reads_sparse(target: Target) -> bool:
     return target.score in ("shs", "group_lasso")
 
 
-def trimmed(target: Target, given: Inputs, out: Path, settle: Callable[[Stage], Artifact]) -> Inputs:
+def trimmed(target: Target, given: Inputs, out: Path, settle: Callable[[Stage], Artifact], *, seed: int) -> Inputs:
     """What is left to be cut after the tokens and the stream's dimensions that the target does without.
 
     Args:
@@ -87,11 +87,12 @@ def trimmed(target: Target, given: Inputs, out: Path, settle: Callable[[Stage], 
         given: Models and text as they are.
         out: Directory for what is made.
         settle: Makes a stage unless it is current.
+        seed: Of the choice of calibration sentences.
     """
     if not trim.trims(target):
         return given
     whole = trim.Trimmed(given.source(target), given.dense, given.text, given.lessons)
-    made = trim.prepare(target, whole, out, settle)
+    made = trim.prepare(target, whole, out, settle, seed)
     return replace(given, base=made.base, teacher=made.teacher, text=made.text, lessons=made.lessons)
 
 

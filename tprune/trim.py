@@ -37,7 +37,7 @@ class Trimmed:
     lessons: Artifact
 
 
-def prepare(target: Target, whole: Trimmed, out: Path, settle: Callable[[Stage], Artifact]) -> Trimmed:
+def prepare(target: Target, whole: Trimmed, out: Path, settle: Callable[[Stage], Artifact], seed: int) -> Trimmed:
     """Narrow the stream and trim the vocabulary, as the target says.
 
     Args:
@@ -45,13 +45,14 @@ def prepare(target: Target, whole: Trimmed, out: Path, settle: Callable[[Stage],
         whole: Models and text as they are.
         out: Directory for what is made.
         settle: Makes a stage unless it is current.
+        seed: Of the choice of calibration sentences.
     """
     made = whole
     if target.hidden is not None and _turns(made.base):
-        made = replace(made, base=settle(stream(out / "stream", made.base, made.text, target)))
+        made = replace(made, base=settle(stream(out / "stream", made.base, made.text, target, seed)))
         if target.vocabulary is None:
             return made
-    chosen = settle(plan(out / "plan", made, target))
+    chosen = settle(plan(out / "plan", made, target, seed))
     base = settle(stages.prune(out / "model", made.base, chosen))
     if target.vocabulary is None:
         return replace(made, base=base)
@@ -62,7 +63,7 @@ def prepare(target: Target, whole: Trimmed, out: Path, settle: Callable[[Stage],
     return Trimmed(base, teacher, text, lessons)
 
 
-def stream(out: Path, model: Artifact, text: Artifact, target: Target) -> Stage:
+def stream(out: Path, model: Artifact, text: Artifact, target: Target, seed: int) -> Stage:
     """The model with the strongest principal components of its residual stream only."""
 
     def make(partial_out: Path) -> None:
@@ -73,17 +74,19 @@ def stream(out: Path, model: Artifact, text: Artifact, target: Target) -> Stage:
 
         whole, opened = checkpoint.load(model.path), open_for(text, model)
         width = rotation.width(whole.config.d_model, target.hidden or 1, target.grid)
-        found = rotation.components(whole, opened.split(opened.train))
+        found = rotation.components(whole, opened.split(opened.train), seed)
         checkpoint.save(rotation.narrow(whole, found, width), partial_out)
         vocab.copy_files(model.path, partial_out)
 
-    config = {"hidden": target.hidden, "grid": target.grid}
+    config = {"hidden": target.hidden, "grid": target.grid, "seed": seed}
     return stage(f"stream {out.parent.name}", "model", out, config, {"model": model, "corpus": text}, make)
 
 
-def plan(out: Path, given: Trimmed, target: Target) -> Stage:
+def plan(out: Path, given: Trimmed, target: Target, seed: int) -> Stage:
     """Which tokens stay; and which dimensions, where the stream cannot be turned."""
     config = {name: value for name, value in resolved(target).items() if name in ("hidden", "vocabulary", "grid")}
+    chooses = target.hidden is not None and not _turns(given.base)
+    config |= {"seed": seed} if chooses else {}
 
     def make(partial_out: Path) -> None:
         from tprune.learn.compatibility import open_for
@@ -94,10 +97,10 @@ def plan(out: Path, given: Trimmed, target: Target) -> Stage:
         source = checkpoint.load(given.base.path)
         corpora = [open_for(text, given.base) for text in (given.text, given.lessons)]
         keep: dict[str, tuple[int, ...]] = {}
-        if target.hidden is not None and not rotation.is_possible(source.config):
+        if target.hidden is not None and chooses:
             # norms choose no better than chance (benchmarks/results/experiments.md)
             groups = lines.groups(source.config, ("hidden",))
-            found = scores.score("taylor", source, groups, corpora[0].split(corpora[0].train), seed=1)
+            found = scores.score("taylor", source, groups, corpora[0].split(corpora[0].train), seed)
             width = rotation.width(source.config.d_model, target.hidden, target.grid)
             keep[lines.HIDDEN] = tuple(sorted(found[lines.HIDDEN].topk(width).indices.tolist()))
         if target.vocabulary is not None:

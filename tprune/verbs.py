@@ -142,7 +142,7 @@ def prune(
             if text is None:
                 raise InputError("no corpus", where="--hidden, --vocabulary", fix="give a corpus with --corpus")
             as_is = trim.Trimmed(source, source, text, text)
-            made = trim.prepare(target, as_is, out.with_name(out.name + ".trimmed"), kept)
+            made = trim.prepare(target, as_is, out.with_name(out.name + ".trimmed"), kept, seed)
             base, text = made.base, made.text
         planned = stages.plan(
             out.with_name(out.name + ".plan"),

@@ -26,7 +26,7 @@ def test_at_the_old_width_nothing_changes(data: st.DataObject) -> None:
     shapes: TPruneConfig = data.draw(configs())
     shapes.norm, shapes.final_norm, shapes.embedding_norm = "pre", True, False
     model = model_of(shapes)
-    turned = rotation.narrow(model, rotation.components(model, PAIRS), shapes.d_model)
+    turned = rotation.narrow(model, rotation.components(model, PAIRS, seed=1), shapes.d_model)
     assert (logits(turned) - logits(model)).abs().max() < 1e-4
     assert turned.config.d_model == shapes.d_model
     assert cost.total(turned.config, "parameters") == turned.num_parameters()
@@ -50,7 +50,7 @@ def low_rank(rank: int) -> TPruneForConditionalGeneration:
 @pytest.mark.parametrize("rank", [3, 7, 12])
 def test_a_stream_of_few_directions_becomes_narrow_without_loss(rank: int) -> None:
     model = low_rank(rank)
-    found = rotation.components(model, PAIRS)
+    found = rotation.components(model, PAIRS, seed=1)
     smaller = rotation.narrow(model, found, rank + 1)
     assert smaller.config.d_model == rank + 1
     assert smaller.config.embedding_scale == model.config.embedding_scale
@@ -82,12 +82,25 @@ def test_the_components_are_those_of_numpy() -> None:
     moments = [np.concatenate(rows).T @ np.concatenate(rows) for rows in by_norm.values()]
     total = sum(moment / np.trace(moment) for moment in moments)
     strengths, directions = np.linalg.eigh(total)
-    found = rotation.components(model, PAIRS)
+    found = rotation.components(model, PAIRS, seed=1)
     assert len(norms) == len(found.energy) == len(moments)
     np.testing.assert_allclose(sum(found.energy.values()).numpy(), strengths[::-1][: D - 1], atol=1e-6)  # type: ignore[union-attr]
     overlap = np.abs((found.basis.numpy() * directions[:, ::-1][:, : D - 1]).sum(axis=0))
     np.testing.assert_allclose(overlap, 1, atol=1e-3)
     np.testing.assert_allclose(found.basis.numpy().sum(axis=0), 0, atol=1e-6)
+
+
+def test_the_sentences_are_a_seeded_sample_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tprune.sparsity.calibration.SENTENCES", 20)
+    model = model_of(config(d_model=D))
+
+    def energy(pairs: Sentences, seed: int) -> torch.Tensor:
+        return torch.cat([*rotation.components(model, pairs, seed).energy.values()])
+
+    drawn = np.random.default_rng(3).permutation(60)[:20]
+    torch.testing.assert_close(energy(PAIRS, 3), energy(Sentences(tuple(PAIRS.pairs[index] for index in drawn)), 1))
+    for other in (energy(PAIRS, 4), energy(Sentences(PAIRS.pairs[:20]), 1)):
+        assert (energy(PAIRS, 3) - other).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("width", [2, 3, 8, 17])
@@ -100,7 +113,7 @@ def test_cosines_are_orthonormal_and_without_a_mean(width: int) -> None:
 
 def test_a_narrow_model_is_an_ordinary_checkpoint_that_learns(tmp_path: Path) -> None:
     model = model_of(config(d_model=D))
-    smaller = rotation.narrow(model, rotation.components(model, PAIRS), 12)
+    smaller = rotation.narrow(model, rotation.components(model, PAIRS, seed=1), 12)
     checkpoint.save(smaller, tmp_path)
     again = checkpoint.load(tmp_path)
     assert torch.equal(logits(again), logits(smaller))
@@ -112,12 +125,12 @@ def test_a_narrow_model_is_an_ordinary_checkpoint_that_learns(tmp_path: Path) ->
 def test_what_cannot_be_turned_is_refused() -> None:
     post = model_of(config(norm="post", final_norm=False))
     assert not rotation.is_possible(post.config)
-    assert error_of(rotation.components, post, PAIRS) == (
+    assert error_of(rotation.components, post, PAIRS, 1) == (
         "the residual stream of this model cannot be turned · got norm = 'post', final_norm = False, embedding_norm = "
         "False · wanted sub-layers normalized first, and a final normalization only · choose dimensions instead"
     )
     model = model_of(config(d_model=D))
-    found = rotation.components(model, PAIRS)
+    found = rotation.components(model, PAIRS, seed=1)
     for width in (1, D + 1):
         said = error_of(rotation.narrow, model, found, width)
         assert said == f"no such width · got {width} · wanted 2 to 16 · choose another share"

@@ -23,13 +23,12 @@ import torch
 from torch import Tensor, nn
 
 from tprune.errors import ModelError
-from tprune.learn.batches import Parallel, cut, inputs_and_labels
+from tprune.learn.batches import Parallel
 from tprune.model.shape import TPruneConfig
 from tprune.model.transformer import TPruneForConditionalGeneration
-from tprune.sparsity import lines
+from tprune.sparsity import calibration, lines
 from tprune.sparsity.lines import STACKS
 
-SENTENCES = 512
 ENCODED = "encoder.final_norm"  # what cross-attentions read their keys and values from
 
 
@@ -52,8 +51,13 @@ def is_possible(config: TPruneConfig) -> bool:
 
 
 @torch.no_grad()
-def components(model: TPruneForConditionalGeneration, pairs: Parallel) -> Components:
-    """Find the principal components of what all normalizations of a model see in some sentences.
+def components(model: TPruneForConditionalGeneration, pairs: Parallel, seed: int) -> Components:
+    """Find the principal components of what all normalizations of a model see in a sample of sentences.
+
+    Args:
+        model: The model.
+        pairs: Calibration text.
+        seed: Of the sample.
 
     Raises:
         ModelError: The stream is read in other ways too.
@@ -79,11 +83,8 @@ def components(model: TPruneForConditionalGeneration, pairs: Parallel) -> Compon
         seen[name] += (x.T @ x).cpu()
 
     hooks = [norm.register_forward_pre_hook(partial(look, name)) for name, norm in norms.items()]
-    count = min(len(pairs), SENTENCES)
-    lengths = pairs.lengths[:count]
     try:
-        for batch in cut(lengths.sum(axis=1).argsort(kind="stable"), lengths.max(axis=1), batch_tokens=1024):
-            inputs, labels = inputs_and_labels(pairs, batch, model)
+        for inputs, labels in calibration.batches(model, pairs, seed):
             real["encoder"], real["decoder"] = inputs["attention_mask"].bool(), labels != -100
             model(**inputs, use_cache=False)
     finally:
