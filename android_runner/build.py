@@ -7,7 +7,6 @@ this machine is worked out here.
 import hashlib
 import os
 import shutil
-import subprocess
 import sysconfig
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from tprune.android_runner import prebuilt, toolchain
 from tprune.artifact import sha256
 from tprune.errors import InputError, MachineError
 from tprune.export.runtime import version
@@ -29,7 +29,7 @@ HEADER_PLACES = (
 )
 LIBRARY_VARIABLE = "TPRUNE_ONNXRUNTIME_AARCH64"
 SONAME = "libonnxruntime.so.1"
-SECONDS = 600  # for a build
+CROSS_LIBRARIES = "libc6-arm64-cross and libstdc++6-arm64-cross, or what holds them here"
 ONE_AT_A_TIME = threading.Lock()  # devices side by side want the same runner
 RUNNERS: Mapping[str, str] = {"onnxruntime": "ort_runner", "executorch": "et_runner"}
 
@@ -75,7 +75,7 @@ class Runner:
 
 
 def build(engine: str, abi: str = "x86_64", cache: Path | None = None) -> Runner:
-    """Give a runner, built if these sources have not been built for this engine and target before.
+    """Give a runner: the user's own, see `prebuilt`, or one that is built unless these sources have been before.
 
     Args:
         engine: onnxruntime or executorch.
@@ -83,7 +83,8 @@ def build(engine: str, abi: str = "x86_64", cache: Path | None = None) -> Runner
         cache: Where built runners are kept; None: the user's cache.
 
     Raises:
-        InputError: No such engine or target, or ExecuTorch for another machine than this one.
+        InputError: No such engine or target, ExecuTorch for another machine than this one, or a runner of the user's
+            that is none.
         MachineError: A tool, header or library is missing, or the compiler fails.
     """
     if engine not in RUNNERS or abi not in TARGETS:
@@ -93,17 +94,19 @@ def build(engine: str, abi: str = "x86_64", cache: Path | None = None) -> Runner
             wanted=f"{' | '.join(RUNNERS)}, {' | '.join(TARGETS)}",
             fix="choose from these",
         )
+    name, kept = RUNNERS[engine], _cache() if cache is None else cache
+    given = prebuilt.taken(name, abi, kept, RUNNERS.values())
+    if given is not None:
+        return Runner(given, prebuilt.command(given, name), engine, abi)
     target, options = TARGETS[abi], {}
-    options["CMAKE_CXX_COMPILER"] = _tool(target.compiler)
+    options["CMAKE_CXX_COMPILER"] = toolchain.tool(target.compiler)
     if target.loader is not None:
         options |= {"CMAKE_SYSTEM_NAME": "Linux", "CMAKE_SYSTEM_PROCESSOR": abi}
     options |= OPTIONS[engine](target)
-    folder = (_cache() if cache is None else cache) / _digest(engine, abi, options)
-    name = RUNNERS[engine]
+    folder = kept / _digest(engine, abi, options)
     if not folder.exists():
         compile_sources(folder, name, options, lambda made: _beside(made, target, options))
-    begin = () if target.loader is None else (f"./{target.loader}", "--library-path", ".")
-    return Runner(folder, (*begin, f"./{name}"), engine, abi)
+    return Runner(folder, (f"./{name}",) if target.loader is None else prebuilt.command(folder, name), engine, abi)
 
 
 def compile_sources(
@@ -120,10 +123,10 @@ def compile_sources(
     Raises:
         MachineError: A tool is missing, or the compiler fails.
     """
-    _tool("cmake")
+    toolchain.tool("cmake")
     generator = ["-G", "Ninja"] if shutil.which("ninja") else []
     if not generator:
-        _tool("make")
+        toolchain.tool("make")
     out.parent.mkdir(parents=True, exist_ok=True)
     defined = [f"-D{key}={value}" for key, value in options.items()]
     with ONE_AT_A_TIME:
@@ -135,9 +138,9 @@ def _compile(out: Path, name: str, options: Sequence[str], finish: Callable[[Pat
     partial = out.with_name(f"{out.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        cmake = _tool("cmake")
-        _run([cmake, "-S", str(SOURCES), "-B", str(partial / "build"), *options], name)
-        _run([cmake, "--build", str(partial / "build"), "--target", name], name)
+        cmake = toolchain.tool("cmake")
+        toolchain.run([cmake, "-S", str(SOURCES), "-B", str(partial / "build"), *options], name)
+        toolchain.run([cmake, "--build", str(partial / "build"), "--target", name], name)
         (partial / "build" / name).rename(partial / name)
         finish(partial)
         shutil.rmtree(partial / "build")
@@ -160,7 +163,8 @@ def _executorch(target: Target) -> dict[str, str]:
             "no ready-made ExecuTorch for this machine",
             got=target.abi,
             wanted="x86_64",
-            fix="build ExecuTorch with the NDK, see docs/device.md, or use an onnxruntime bundle",
+            fix=f"build the runner with the NDK, see docs/device.md, and name its folder in "
+            f"{prebuilt.variable(target.abi)}, or use an onnxruntime bundle",
         )
     return {
         "EXECUTORCH_WHEEL": str(_package("executorch").parent),
@@ -235,33 +239,19 @@ def _beside(made: Path, target: Target, options: Mapping[str, str]) -> None:
         shutil.copyfile(library, made / SONAME)
     if target.loader is None:
         return
+    compiler = options["CMAKE_CXX_COMPILER"]
     for name in (target.loader, *LOADED):
-        asked = subprocess.run(
-            [options["CMAKE_CXX_COMPILER"], f"-print-file-name={name}"], capture_output=True, text=True, check=True
-        )
-        shutil.copy(asked.stdout.strip(), made / name)
-
-
-def _tool(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        raise MachineError("a tool is missing", where=name, fix=f"install {PACKAGES.get(name, name)}")
-    return found
-
-
-def _run(command: list[str], name: str) -> None:
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
-    if ended.returncode:
-        lines = (ended.stdout + ended.stderr).splitlines()
-        said = [line for line in lines if "error: " in line or "CMake Error" in line] or lines[-1:]
-        raise MachineError(f"{name} cannot be built", where=command[0], got=" ".join(said[:1]), fix="correct it")
+        found = Path(toolchain.said([compiler, f"-print-file-name={name}"]).strip())
+        if not found.is_absolute():  # it says the bare name of what it does not have
+            raise MachineError(
+                "the cross compiler lacks a library", where=compiler, got=f"no {name}", fix=f"install {CROSS_LIBRARIES}"
+            )
+        shutil.copy(found, made / name)
 
 
 def _digest(engine: str, abi: str, options: Mapping[str, str]) -> str:
     files = {path.name: sha256(path) for path in sorted(SOURCES.iterdir()) if path.is_file()}
-    compiler = subprocess.run(
-        [options["CMAKE_CXX_COMPILER"], "--version"], capture_output=True, text=True, check=True
-    ).stdout
+    compiler = toolchain.said([options["CMAKE_CXX_COMPILER"], "--version"])
     made_from = repr((sorted(files.items()), abi, sorted(options.items()), version(engine), compiler))
     return f"{RUNNERS[engine]}-{abi}-{hashlib.sha256(made_from.encode()).hexdigest()[:16]}"
 
@@ -272,9 +262,3 @@ def _cache() -> Path:
 
 OPTIONS: Mapping[str, Callable[[Target], dict[str, str]]] = {"onnxruntime": _onnxruntime, "executorch": _executorch}
 LIBRARIES: Mapping[str, Callable[[], Path]] = {"x86_64": _wheel_library, "aarch64": _aarch64_library}
-PACKAGES: Mapping[str, str] = {
-    "cmake": "cmake",
-    "make": "make or ninja-build",
-    "c++": "g++",
-    "aarch64-linux-gnu-g++": "g++-aarch64-linux-gnu",
-}

@@ -41,7 +41,7 @@ def files(runner: Runner, bundle: Artifact) -> dict[str, Path]:
 def command(runner: Runner) -> list[str]:
     """What starts the runner in a folder below RUNS."""
     folder = f"../../{RUNNERS}/{runner.folder.name}"
-    beside = {".": folder}
+    beside = {".": folder, "LD_LIBRARY_PATH=.": f"LD_LIBRARY_PATH={folder}"}
     words = [f"{folder}{word[1:]}" if word.startswith("./") else beside.get(word, word) for word in runner.command]
     return [*words, run_file.RUN]
 

@@ -79,7 +79,8 @@ def test_same_tokens_and_logits_on_arm64(
 ) -> None:
     runner = runners("onnxruntime", "aarch64")
     assert "ld-linux-aarch64.so.1" in {path.name for path in runner.folder.iterdir()}
-    emulated = replace(runner, command=(str(QEMU), "-cpu", PROCESSOR, *runner.command))
+    begin, loader = runner.command[:3], runner.command[3:]  # env -u LD_PRELOAD
+    emulated = replace(runner, command=(*begin, str(QEMU), "-cpu", PROCESSOR, *loader))
     bundle, corpus = bundles(precision), open_corpus(pruned["corpus"])
     sentences = quality.spread(corpus, SENTENCES)
     device = Device(Local(str(tmp_path / "device")))
