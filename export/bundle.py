@@ -38,11 +38,15 @@ def inputs(engine: str, precision: str, settings: Export) -> dict[str, Any]:
             wanted=" | ".join(PRECISIONS[engine]),
             fix="choose one of these",
         )
+    rule = ("length_factor", "length_extra")
+    default = Export()
     return {
         "engine": engine,
         "engine_version": version(engine),
         "precision": precision,
         **settings.model_dump(include={"max_source", "max_target", "parity_sentences"}),
+        # with the rule that all bundles had once, those are what would be made today
+        **{name: getattr(settings, name) for name in rule if getattr(settings, name) != getattr(default, name)},
     }
 
 
@@ -85,7 +89,13 @@ def export(
         model = checkpoint.load(model_dir)
         max_source = min(settings.max_source, model.config.max_positions)
         max_target = min(settings.max_target, model.config.max_positions)
-        search = Search.of(model, limit=max_target, source_limit=max_source)
+        search = Search.of(
+            model,
+            limit=max_target,
+            source_limit=max_source,
+            length_factor=settings.length_factor,
+            length_extra=settings.length_extra,
+        )
         chosen = _chosen(sentences, settings.parity_sentences, max_source, model.config.vocab_size)
         fitted, most = None, 0
         if shortlist is not None:

@@ -143,8 +143,17 @@ class OnnxRuntimeEngine:
 
     @staticmethod
     def _fixed(search: Search) -> Search:
-        """What the one graph has built in of a search."""
-        return replace(search, limit=0, source_limit=None, beams=1, length_penalty=1.0, max_new_tokens=None)
+        """What the one graph has built in of a search: the tokens, where lengths are an input."""
+        return replace(
+            search,
+            limit=0,
+            source_limit=None,
+            max_new_tokens=None,
+            length_factor=0.0,
+            length_extra=0,
+            beams=1,
+            length_penalty=1.0,
+        )
 
     def _session(self, name: str) -> Any:
         """One graph's session, made when the graph is first run."""

@@ -35,6 +35,12 @@ class Refused:
     reason: InputError
 
 
+class Unfinished(str):
+    """A translation that was cut off at its greatest length, see `Search.max_length`."""
+
+    __slots__ = ()
+
+
 class Translator:
     """A bundle ready to translate.
 
@@ -80,6 +86,8 @@ class Translator:
     def translate(self, sentences: Sequence[str]) -> list[str | InputError]:
         """Translate sentences in batches of like length; one that is too long gives its error instead.
 
+        Translations that were cut off are `Unfinished`.
+
         Raises:
             ArtifactError: The tokenizer does not fit the graphs.
         """
@@ -98,8 +106,9 @@ class Translator:
                 del ids[index]
         translated = decode.translate(self._engine, list(ids.values()), self._search, self._batch)
         self._check(translated, self._tokenizer.vocabulary_size, "the tokenizer knows", "target")
-        for index, text in zip(ids, self._tokenizer.decode(translated), strict=True):
-            found[index] = text.translate(BLANKS)
+        for index, tokens, text in zip(ids, translated, self._tokenizer.decode(translated), strict=True):
+            cut = self._search.is_cut(len(ids[index]), len(tokens))
+            found[index] = (Unfinished if cut else str)(text.translate(BLANKS))
         return found
 
     def _check(self, rows: Iterable[Sequence[int]], size: int, who: str, side: str) -> None:

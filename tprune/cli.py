@@ -91,19 +91,28 @@ def translate(
 ) -> None:
     """Translate the sentences on standard input, one a line.
 
-    A line that cannot be translated becomes an empty one and is named on standard error; the exit code is then 1.
+    A line that cannot be translated becomes an empty one and is named on standard error; the exit code is then 1. One
+    whose translation was cut off at its greatest length is named there too.
     """
-    from tprune.export.translation import Refused, Translator, translate_lines
+    from tprune.export.translation import Refused, Translator, Unfinished, translate_lines
 
     translator = Translator(bundle, beams=beam, threads=threads, batch=batch)
-    refused, lines, output = 0, 0, sys.stdout.buffer
+    refused, cut, lines, output = 0, 0, 0, sys.stdout.buffer
     for found in translate_lines(translator, cast(BufferedIOBase, sys.stdin.buffer)):
         lines += 1
         if isinstance(found, Refused):
             refused += 1
             entry.complain(f"line {found.line}: {found.reason}")
+        elif isinstance(found, Unfinished):
+            cut += 1
+            tell(f"warning: line {lines}: the translation was cut off at its greatest length")
         output.write(b"\n" if isinstance(found, Refused) else f"{found}\n".encode())
         output.flush()
+    if cut:
+        tell(
+            f"{cut} of {lines} translations cut off: export with a larger export.length_factor, export.length_extra or "
+            "export.max_target"
+        )
     if refused:
         tell(f"{refused} of {lines} lines not translated; their lines in the output are empty")
         raise typer.Exit(1)

@@ -64,7 +64,12 @@ class Export(Section):
     precisions: tuple[Literal["fp32", "int8", "int8-block"], ...] = ("fp32",)
     """Of those that an engine has, see PRECISIONS."""
     max_source: Positive = 128
+    """Most tokens of a source sentence."""
     max_target: Positive = 128
+    """Most tokens of a translation, whatever its source."""
+    length_factor: Annotated[float, Field(ge=0)] = 1.5
+    """A translation is cut off at this many tokens for each source token, and `length_extra` more."""
+    length_extra: Positive = 10
     parity_sentences: Positive = 20
 
 

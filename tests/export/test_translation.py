@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,13 @@ from tprune import artifact
 from tprune.delivery_config import Export
 from tprune.errors import InputError
 from tprune.export import description
-from tprune.export.bundle import export
-from tprune.export.translation import Translator, translate_lines
+from tprune.export.bundle import export, inputs
+from tprune.export.runtime import open_bundle
+from tprune.export.translation import Translator, Unfinished, translate_lines
 from tprune.json_file import read_json, write_json
 from tprune.model import checkpoint
+from tprune.model.decode import translate
+from tprune.model.search import Search
 from tprune.model.shape import TPruneConfig
 from tprune.model.transformer import TPruneForConditionalGeneration
 from tprune.text import vocab
@@ -103,7 +107,52 @@ def test_lines_come_out_in_their_order_each_as_if_alone(
     wanted = [alone(sentence) for sentence in SENTENCES * 3]
     assert len(set(wanted)) > 3
     code, found, said = run(made[engine], "\n".join(SENTENCES * 3).encode(), *options)
-    assert (code, found, said) == (0, wanted, [])
+    assert (code, found) == (0, wanted)
+    assert said == warned(
+        [number for number, text in enumerate(wanted, 1) if isinstance(text, Unfinished)], len(wanted)
+    )
+
+
+def warned(cut: list[int], lines: int) -> list[str]:
+    said = [f"warning: line {number}: the translation was cut off at its greatest length" for number in cut]
+    if cut:
+        said.append(
+            f"{len(cut)} of {lines} translations cut off: export with a larger export.length_factor, "
+            "export.length_extra or export.max_target"
+        )
+    return said
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_translation_that_is_cut_off_is_named_and_the_bundle_says_where(
+    made: Mapping[str, Path], run: Run, tmp_path: Path, engine: str
+) -> None:
+    bundle = tmp_path / "short"
+    settings = Export(max_source=LONGEST, max_target=40, parity_sentences=1, length_factor=0.0, length_extra=3)
+    export(made[engine].parent / "model", bundle, engine, settings)
+    tokenizer, search = vocab.Tokenizer.load(bundle), Search(**description.read(made[engine]).search)
+    three = translate(
+        open_bundle(made[engine], 1), tokenizer.encode(SENTENCES[:3]), replace(search, max_new_tokens=3), 1
+    )
+    cut = [number for number, ids in enumerate(three, 1) if len(ids) == 3]
+    assert 0 < len(cut) < 3  # the others end by themselves
+    code, found, said = run(bundle, "\n".join(SENTENCES[:3]).encode())
+    assert code == 0
+    assert found == tokenizer.decode(three)
+    assert said == warned(cut, 3)
+
+
+def test_a_bundle_that_does_not_know_the_rule_has_the_one_of_its_time(made: Mapping[str, Path], tmp_path: Path) -> None:
+    out = tmp_path / "bundle"
+    shutil.copytree(made["onnxruntime"], out)
+    said = read_json(out / description.FILE)
+    search = {key: value for key, value in said["search"].items() if not key.startswith("length_") or "pen" in key}
+    assert len(search) == len(said["search"]) - 2
+    write_json(out / description.FILE, {**said, "search": search})
+    assert Translator(sealed(out))(SENTENCES[0]) == Translator(made["onnxruntime"])(SENTENCES[0])
+    assert inputs("onnxruntime", "fp32", Export()).keys() == {
+        "engine", "engine_version", "precision", "max_source", "max_target", "parity_sentences"}  # fmt: skip
+    assert inputs("onnxruntime", "fp32", Export(length_factor=2.0))["length_factor"] == 2.0
 
 
 def test_a_bad_line_becomes_an_empty_one_and_the_others_are_translated(made: Mapping[str, Path], run: Run) -> None:

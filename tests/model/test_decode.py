@@ -138,6 +138,9 @@ def test_max_length_follows_the_source_up_to_the_limit() -> None:
     search = Search(start=0, eos=1, pad=2, limit=60)
     assert [search.max_length(length) for length in (1, 3, 10, 33, 34, 60)] == [11, 14, 25, 59, 60, 60]
     assert replace(search, max_new_tokens=7).max_length(30) == 7
+    assert replace(search, length_factor=0.5, length_extra=2).max_length(9) == 6
+    assert [search.is_cut(10, length) for length in (24, 25)] == [False, True]
+    assert [replace(search, forced_eos=1).is_cut(10, length) for length in (23, 24)] == [False, True]
     assert replace(search, max_new_tokens=99).max_length(30) == 60
 
 

@@ -150,9 +150,7 @@ def _pairs(
 def _why_not(ids: Sequence[int], source_length: int, search: Search) -> str | None:
     if not set(ids) - {search.eos, search.pad, search.forced_bos}:
         return "empty"
-    # where the last token is forced to be eos, a translation of that length may have been cut off
-    bound = search.max_length(source_length) - (1 if search.forced_eos is not None else 0)
-    return "unfinished" if len(ids) >= bound else None
+    return "unfinished" if search.is_cut(source_length, len(ids)) else None
 
 
 def _save(file: Path, translations: Sequence[Sequence[int]]) -> None:

@@ -24,6 +24,8 @@ class Search:
         banned: Tokens that never appear in a translation, as padding.
         max_new_tokens: Greatest length of every translation, in place of the rule of `max_length`.
         source_limit: The longest source that a bundle was exported for; None for a model, whose limit is its positions.
+        length_factor: Target tokens for each source token, see `max_length`.
+        length_extra: Target tokens besides.
     """
 
     start: int
@@ -37,6 +39,8 @@ class Search:
     banned: tuple[int, ...] = ()
     max_new_tokens: int | None = None
     source_limit: int | None = None
+    length_factor: float = 1.5
+    length_extra: int = 10
 
     @property
     def longest_source(self) -> int:
@@ -45,8 +49,15 @@ class Search:
 
     def max_length(self, source_length: int) -> int:
         """Greatest number of target tokens, eos included, for this many source tokens."""
-        wanted = source_length * 3 // 2 + 10 if self.max_new_tokens is None else self.max_new_tokens
-        return min(self.limit, wanted)
+        by_rule = int(source_length * self.length_factor) + self.length_extra
+        return min(self.limit, by_rule if self.max_new_tokens is None else self.max_new_tokens)
+
+    def is_cut(self, source_length: int, target_length: int) -> bool:
+        """Whether a translation of this many tokens, without eos, ends at its greatest length and not by itself.
+
+        Where the last token is forced to be eos, one of that length may have been cut off.
+        """
+        return target_length >= self.max_length(source_length) - (1 if self.forced_eos is not None else 0)
 
     @classmethod
     def of(cls, model: "TPruneForConditionalGeneration", **changes: Any) -> "Search":
