@@ -82,7 +82,7 @@ def read(device: Device, name: str, program: str) -> bytes:
 
     Raises:
         DeviceLostError: The device does not answer any more.
-        MachineError: The runner failed.
+        MachineError: The runner failed, or the device's disk is full.
     """
     folder = f"{package.RUNS}/{name}"
     try:
@@ -96,6 +96,8 @@ def read(device: Device, name: str, program: str) -> bytes:
         log = device.run(["tail", "-n", "3", f"{told}/{LOG}"])
         ended = device.run(["cat", f"{told}/{STATUS}"]).text.strip()
         status = int(ended) if ended.isascii() and ended.isdigit() else None
+        found = journal.parse(content)
+        device.refuse_full(folder, found.error or f"the run ended after {len(found.sentences)} sentences")
         journal.finished(content, f"{device.name} {folder}", log.text, status)  # raises
     return content
 

@@ -8,12 +8,14 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tprune.android_runner.shell import Shell, seconds_for
+from tprune.android_runner.refusals import DeviceLostError
+from tprune.android_runner.shell import Answer, Shell, seconds_for
 from tprune.artifact import sha256
 from tprune.errors import InputError, MachineError
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*(/[A-Za-z0-9_][A-Za-z0-9._+-]*)*")
 PARTIAL = ".partial"
+FULL_BYTES = 1_000_000  # with less, a disk on which something could not be written is full
 MARK = "%i %s %y %Z %n"  # what `stat` is asked: inode, size, times, name
 
 
@@ -83,6 +85,38 @@ class Files:
         """
         return shlex.quote(f"{self.folder}/{checked(name)}")
 
+    def must(self, line: str, doing: str) -> Answer:
+        """Run a line that writes something and must not fail; errors as for `Shell.must`, or the disk is full."""
+        try:
+            return self._shell.must(line, doing)
+        except DeviceLostError:
+            raise
+        except MachineError:
+            self.refuse_full(self._shell.name, f"cannot {doing}")
+            raise
+
+    def refuse_full(self, where: str, said: str) -> None:
+        """Say that the disk is full, if it is: a program that cannot write for it often cannot even say so.
+
+        Args:
+            where: What has failed.
+            said: What it said.
+
+        Raises:
+            DeviceLostError: The device does not answer any more.
+            MachineError: The disk is full.
+        """
+        free = self._free_bytes()
+        if free is not None and free < FULL_BYTES:
+            raise _full(where, free, said=said)
+
+    def _free_bytes(self) -> int | None:
+        """Of the folder's disk, also before there is a folder. The fourth word of `df -kP`'s second line is KiB."""
+        upwards = 'while ! test -e "$p"; do case "$p" in /*/* | [!/]*/*) p="${p%/*}" ;; /*) p=/ ;; *) p=. ;; esac; done'
+        said = self._shell.ask(f'p={shlex.quote(self.folder)}; {upwards}; df -kP "$p"').text.splitlines()[1:2]
+        words = "".join(said).split()
+        return 1024 * int(words[3]) if len(words) > 3 and words[3].isdecimal() else None
+
     def _meet(self) -> None:
         """Begin anew with a device that has not been met, or was away since."""
         losses = self._shell.losses
@@ -96,25 +130,18 @@ class Files:
     def _push(self, source: Path, name: str, digest: str) -> None:
         path, partial = f"{self.folder}/{name}", f"{self.folder}/{name}{PARTIAL}"
         quoted, where = shlex.quote(partial), f"{self._shell.name} {name}"
-        self._shell.must(f"mkdir -p {shlex.quote(path.rpartition('/')[0])}", f"make a folder for {name}")
+        self.must(f"mkdir -p {shlex.quote(path.rpartition('/')[0])}", f"make a folder for {name}")
         size = source.stat().st_size
         complaint = self._shell.upload(source, partial)
         mode = 755 if source.stat().st_mode & 0o100 else 644
         arrived = self._shell.ask(f"sha256sum {quoted}", seconds_for(size))
         if arrived.text.split()[:1] == [digest]:
-            self._shell.must(f"chmod {mode} {quoted} && mv -f {quoted} {shlex.quote(path)}", f"name {name}")
+            self.must(f"chmod {mode} {quoted} && mv -f {quoted} {shlex.quote(path)}", f"name {name}")
             return
-        free = self._shell.ask(f"df -k {shlex.quote(self.folder)}").text.split("\n")[1:2]
+        free = self._free_bytes()
         self._shell.must(f"rm -f {quoted}", f"remove {name}{PARTIAL}")
-        room = _free_bytes(free)
-        if room is not None and room < size:
-            raise MachineError(
-                "the device's disk is full",
-                where=where,
-                got=f"{room / 1e6:.1f} MB free",
-                wanted=f"{size / 1e6:.1f} MB",
-                fix="free some space there; nothing half-written was left",
-            )
+        if free is not None and free < size:
+            raise _full(where, free, f"{size / 1e6:.1f} MB", "nothing half-written was left")
         raise MachineError(
             "the file did not arrive",
             where=where,
@@ -159,7 +186,11 @@ def checked(name: str) -> str:
     return name
 
 
-def _free_bytes(line: Sequence[str]) -> int | None:
-    """The fourth word of `df -k` is the free space in KiB, whoever wrote the program."""
-    words = "".join(line).split()
-    return 1024 * int(words[3]) if len(words) > 3 and words[3].isdigit() else None
+def _full(where: str, free: int, wanted: str | None = None, *left: str, said: str | None = None) -> MachineError:
+    return MachineError(
+        "the device's disk is full",
+        where=where,
+        got="; ".join(filter(None, [f"{free / 1e6:.1f} MB free", said])),
+        wanted=wanted,
+        fix="; ".join(["free some space there", *left]),
+    )

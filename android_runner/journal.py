@@ -160,7 +160,7 @@ def finished(content: bytes, where: str, log: str = "", status: int | None = Non
         "the runner failed" if said else "the run ended early",
         where=where,
         got=said or f"{len(journal.sentences)} sentences and no valid end marker",
-        fix="correct what it says" if said else "connect the device and run the same command again",
+        fix="correct what it says" if said else "run the same command again: it begins this run anew",
     )
 
 

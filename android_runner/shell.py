@@ -89,7 +89,8 @@ class Shell:
         """
         answer = self.ask(line)
         if answer.status:
-            raise MachineError(f"cannot {doing}", where=self.name, got=answer.text.strip().rpartition("\n")[2])
+            said = answer.text.strip().rpartition("\n")[2]
+            raise MachineError(f"cannot {doing}", where=self.name, got=said or f"exit status {answer.status}")
         return answer
 
     def upload(self, source: Path, path: str) -> str:

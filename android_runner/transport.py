@@ -126,21 +126,25 @@ class Device:
         """A file's content; see `Files.pull`."""
         return self._files.pull(name)
 
+    def refuse_full(self, folder: str, said: str) -> None:
+        """Say that the disk is full, if that may be why the program of a folder has failed; see `Files.refuse_full`."""
+        self._files.refuse_full(f"{self.name} {folder}", said)
+
     def start(self, folder: str, command: Sequence[str]) -> None:
         """Start a program in an existing folder; it goes on without the link.
 
         Raises:
             DeviceLostError: The device does not answer any more.
-            MachineError: The folder is not there.
+            MachineError: The folder is not there, or the disk is full.
         """
         # a session of its own: neither the link's end nor a terminal's reaches it once its number is written
-        program = f"echo $$ > {PID}; {shlex.join(command)}; echo $? > {STATUS}.new; mv {STATUS}.new {STATUS}"
+        program = f"echo $$ > {PID} || exit; {shlex.join(command)}; echo $? > {STATUS}.new; mv {STATUS}.new {STATUS}"
         line = (
             f"cd {self._files.path(folder)} && rm -f {STATUS} {PID} && "
             f"{{ $(command -v setsid || echo nohup) sh -c {shlex.quote(program)} > {LOG} 2>&1 < /dev/null & "
             f"for i in 1 2 3 4 5 6 7 8 9; do test -s {PID} && exit; sleep 0.$i; done; cat {LOG}; exit 1; }}"
         )
-        self._shell.must(line, f"start {folder}")
+        self._files.must(line, f"start {folder}")
 
     def poll(self, folder: str) -> State:
         """What has become of the program of a folder: running, ended by itself, or gone without a trace.
@@ -242,4 +246,4 @@ class Device:
             DeviceLostError: The device does not answer any more.
             MachineError: It cannot be made.
         """
-        self._shell.must(f"mkdir -p {self._files.path(name)}", f"make {name}")
+        self._files.must(f"mkdir -p {self._files.path(name)}", f"make {name}")

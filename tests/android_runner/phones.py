@@ -28,6 +28,18 @@ PORT, SERVER_PORT = 5555, 5137
 SECONDS = 20
 
 
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[None]:
+    """A file system of that size at a folder, or a visible skip."""
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "full", folder], check=False).returncode:
+        pytest.skip("skipped, needs to be root for a small file system")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
 def until(condition: Callable[[], bool], what: str) -> None:
     """Wait a bounded time."""
     limit = time.monotonic() + SECONDS

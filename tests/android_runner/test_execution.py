@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.android_runner.phones import small_disk
 from tests.artifacts import error_of
 from tprune import artifact
 from tprune.android_runner import execution, journal, package
@@ -146,3 +147,23 @@ def test_what_ended_a_runner_is_told(
     device = Device(Local(str(tmp_path / "device")))
     error = error_of(execution.execute, device, runner, bundle, JOB, [[5]], "one")
     assert error.startswith(f"local {package.RUNS}/one: {said}")
+
+
+@pytest.mark.parametrize(
+    "program", ["cat /dev/zero > journal.jsonl", "cat /dev/zero > filler 2> /dev/null; kill -9 $$"]
+)
+def test_a_disk_that_fills_in_mid_run_is_told(
+    small_bundles: Callable[[str, str], Path], tmp_path: Path, program: str
+) -> None:
+    made = tmp_path / "runner"
+    made.mkdir()
+    (made / "ort_runner").write_text(f"#!/bin/sh\n{program}\n")
+    (made / "ort_runner").chmod(0o755)
+    runner = Runner(made, ("./ort_runner",), "onnxruntime", "x86_64")
+    bundle = artifact.read(small_bundles("onnxruntime", "fp32"), "bundle")
+    with small_disk(tmp_path / "device", "4m"):
+        device = Device(Local(str(tmp_path / "device")))
+        assert error_of(execution.execute, device, runner, bundle, JOB, [[5]], "one") == (
+            f"local {package.RUNS}/one: the device's disk is full · got 0.0 MB free; the run ended after 0 sentences · "
+            "free some space there"
+        )

@@ -104,5 +104,5 @@ def test_the_error_of_an_unfinished_run() -> None:
     assert "the runner failed · got no such library" in error_of(journal.finished, b"", "p", "no such library\n", 127)
     assert error_of(journal.finished, WHOLE[:-9], "pixel") == (
         "pixel: the run ended early · got 3 sentences and no valid end marker · "
-        "connect the device and run the same command again"
+        "run the same command again: it begins this run anew"
     )

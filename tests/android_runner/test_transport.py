@@ -1,5 +1,6 @@
 """Files and programs on real devices: this machine, a real adbd, a real sshd."""
 
+import contextlib
 import os
 import subprocess
 import time
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.android_runner.phones import Desk, android_shell, board, desk
+from tests.android_runner.phones import Desk, android_shell, board, desk, small_disk
 from tests.artifacts import error_of
 from tprune.android_runner.links import Adb, Link, Local, Said, Ssh
 from tprune.android_runner.refusals import DeviceLostError
@@ -168,31 +169,30 @@ def test_words_arrive_as_they_are(link: Link, words: list[str]) -> None:
     assert said == "".join(f"{word}\n" for word in ["begin", *words]).encode()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_full_disk_is_one_line_and_leaves_no_half_file(
-    request: pytest.FixtureRequest, tmp_path: Path, kind: str
-) -> None:
+def test_a_full_disk_is_one_line_and_leaves_no_half_file(link: Link, tmp_path: Path) -> None:
     folder = tmp_path / "device"
-    folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "full", folder], check=False).returncode:
-        pytest.skip("skipped, needs to be root for a small file system")
-    try:
-        link: Link = Local(str(folder))
-        if kind == "adb":
-            link = request.getfixturevalue("phones").link(0, folder)
-        elif kind == "ssh":
-            found = request.getfixturevalue("ssh")
-            link = Ssh(found.host, found.config, str(folder))
-        elif kind == "mksh":
-            link = android_shell(folder, tmp_path / "programs")
+    with small_disk(folder, "64k"):
         big = tmp_path / "big"
         big.write_bytes(os.urandom(200_000))
         error = error_of(Device(link).push, {"big": big})
         assert error.startswith(f"{link.name} big: the device's disk is full · got 0.")
         assert error.endswith("MB free · wanted 0.2 MB · free some space there; nothing half-written was left")
         assert list(folder.iterdir()) == []
-    finally:
-        subprocess.run(["umount", folder], check=True)
+
+
+def test_a_disk_that_is_full_at_the_start_is_told(link: Link, tmp_path: Path) -> None:
+    folder, device = tmp_path / "device", Device(link)
+    (tmp_path / "small").write_bytes(b"small")
+    with small_disk(folder, "64k"):
+        device.make_folder("runs/a")
+        with contextlib.suppress(OSError), (folder / "filler").open("wb") as file:
+            file.write(bytes(100_000))
+        full = f"{link.name}: the device's disk is full · got 0.0 MB free; cannot "
+        assert error_of(device.start, "runs/a", ["echo", "one"]) == f"{full}start runs/a · free some space there"
+        assert (folder / "runs" / "a" / "pid").read_text() == ""
+    folder.rmdir()
+    folder.touch()
+    assert error_of(device.make_folder, "runs/x").startswith(f"{link.name}: cannot make runs/x · got mkdir: ")
 
 
 def test_a_phone_that_is_unplugged(phones: Desk, tmp_path: Path) -> None:
