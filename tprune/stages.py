@@ -158,7 +158,17 @@ def shs(
         opened = open_for(text, *filter(None, (model, wise)))
         known = wise and checkpoint.load(wise.path)
         write_json(partial_out / "strengths.json", strength)
-        fit(partial_out, dense, opened, settings.learn, logs, teacher=known, shrink=shrink, ramp=settings.penalty.ramp)
+        fit(
+            partial_out,
+            dense,
+            opened,
+            settings.learn,
+            logs,
+            teacher=known,
+            shrink=shrink,
+            ramp=settings.penalty.ramp,
+            watch=shrink and shrink.effective_lines,
+        )
 
     parents = _given(model=model, analysis=analysis, corpus=text, teacher=teacher, table=table)
     return stage("shs", "model", out, resolved(settings), {**parents, **_numbered(earlier)}, make)

@@ -170,6 +170,13 @@ def test_the_result_is_in_eval_mode_with_its_own_dropout(tmp_path: Path) -> None
     assert {model.config.dropout, model.encoder.layers[0].self_attn.dropout} == {0.1}  # type: ignore[union-attr]
 
 
+def test_what_is_watched_is_in_the_history_of_every_evaluation(tmp_path: Path) -> None:
+    counts = iter(range(100))
+    _, history = run(tmp_path, learn(steps=5), watch=lambda: {"effective_ffn": float(next(counts))})
+    assert [entry["effective_ffn"] for entry in history if "eval_loss" in entry] == [0, 1, 2]
+    assert all("effective_ffn" not in entry for entry in history if "eval_loss" not in entry)
+
+
 def test_history_and_tensorboard(tmp_path: Path) -> None:
     model, history = run(tmp_path / "scratch", learn(steps=5), logs=tmp_path / "logs")
     assert [entry["step"] for entry in history if "loss" in entry] == [2, 4]

@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.sparsity.autograd_penalties import penalty, unit_norms
 from tests.sparsity.small_models import attention, model_of
 from tprune.model.shape import TPruneConfig
 from tprune.model.transformer import TPruneForConditionalGeneration
 from tprune.sparsity import lines
 from tprune.sparsity.lines import Group
-from tprune.sparsity.penalties import Decoupled, penalty, unit_norms
+from tprune.sparsity.penalties import Decoupled
 
 SHAPES = TPruneConfig(
     vocab_size=23,
@@ -61,6 +62,22 @@ def test_values_by_hand() -> None:
     # (3 + 7 + 9)^2 / (9 + 49 + 81) / 4 and (3 + 7 + 9) / 4
     assert penalty("shs", model, [group], {}).item() == pytest.approx(361 / 139 / 4, rel=1e-14)
     assert penalty("group_lasso", model, [group], {}).item() == pytest.approx(19 / 4, rel=1e-14)
+
+
+def test_effective_lines_by_hand() -> None:
+    model = hand_made()
+    ffn = model.decoder.layers[0].ffn
+    assert ffn is not None
+    with torch.no_grad():
+        for tensor in (ffn.fc1.weight, ffn.fc1.bias, ffn.fc2.weight):
+            tensor.zero_()
+        ffn.fc1.bias[:2] = torch.tensor([3.0, 1.0])
+    groups = [*groups_of("ffn"), one("decoder.0.self_attn.qk")]
+    found = Decoupled("shs", model, groups, dict.fromkeys((group.name for group in groups), 1.0)).effective_lines()
+    assert found.keys() == {"effective_ffn", "effective_qk"}
+    assert found["effective_ffn"] == pytest.approx((361 / 139 + 16 / 10) / (4 + 6))  # of 4 units, and of 6
+    left = Decoupled("shs", model, groups, {**dict.fromkeys((group.name for group in groups), 0.0), groups[0].name: 1})
+    assert left.effective_lines() == {"effective_ffn": pytest.approx(361 / 139 / 4)}
 
 
 def test_values_of_an_attention_by_hand() -> None:

@@ -5,7 +5,7 @@ with token batches, distillation, and penalties that act outside Adam's moments.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ from tprune.progress import narrate
 
 Shrink = Callable[[float], None]
 """A decoupled penalty: changes the model's weights in place, given the learning rate."""
+Watch = Callable[[], Mapping[str, float]]
+"""What else to record of the model at every evaluation, by name."""
 
 SCHEDULES = {"inverse_sqrt": "inverse_sqrt", "linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 
@@ -42,6 +44,7 @@ def fit(
     teacher: TPruneForConditionalGeneration | None = None,
     shrink: Shrink | None = None,
     ramp: float = 0.0,
+    watch: Watch | None = None,
     skip: int = 0,
     best: bool = False,
     soft_targets: int = 0,
@@ -59,6 +62,7 @@ def fit(
         teacher: Gives the word-level distillation targets when `settings.distill` > 0.
         shrink: Called with the learning rate after every optimizer step.
         ramp: Share of the steps in which what `shrink` is called with grows from 0 to the learning rate.
+        watch: Gives what else is recorded of the model at every evaluation.
         skip: The learning rates are the last ones of a run of `skip` more steps.
         best: Keep the checkpoint with the least validation loss instead of the last one.
         soft_targets: Ask the teacher once, and keep this many of its likeliest tokens behind every prefix; 0: ask it in
@@ -67,7 +71,7 @@ def fit(
         progress: Show the progress bar.
 
     Returns:
-        The history: `step`, and `loss` or `eval_loss` (nats a token).
+        The history: `step`, and `loss` or `eval_loss` (nats a token), the latter with what `watch` gave.
     """
     scratch.mkdir(parents=True, exist_ok=True)
     own_dropout = model.config.dropout
@@ -76,6 +80,7 @@ def fit(
     trainer = Trainer(
         model, train, valid, settings, arguments, teacher, Penalize(shrink, ramp) if shrink else None, skip
     )
+    trainer.watch = watch
     found = checkpoints.whole(scratch)
     if trainer.is_world_process_zero():
         checkpoints.remove_all_but(found, scratch)
@@ -89,8 +94,9 @@ def fit(
         model.load_state_dict(checkpoints.average(scratch, settings.average))
     _set_dropout(model, own_dropout)
     model.eval()
+    kept = {"step", "loss", "eval_loss", "learning_rate", *(watch() if watch else ())}
     return [
-        {key: entry[key] for key in ("step", "loss", "eval_loss", "learning_rate") if key in entry}
+        {key: value for key, value in entry.items() if key in kept}
         for entry in trainer.state.log_history
         if "loss" in entry or "eval_loss" in entry
     ]
@@ -98,6 +104,8 @@ def fit(
 
 class Trainer(Seq2SeqTrainer):
     """Seq2SeqTrainer with token batches, smoothed and distilled loss, decoupled penalty."""
+
+    watch: Watch | None = None
 
     def __init__(
         self,
@@ -208,8 +216,9 @@ class Trainer(Seq2SeqTrainer):
         )
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Cross entropy on the validation pairs, in nats a token."""
+        """Cross entropy on the validation pairs, in nats a token, and what is watched."""
         metrics = {"eval_loss": token_loss(self.accelerator.unwrap_model(self.model), self.valid)}
+        metrics |= self.watch() if self.watch else {}
         self.log(metrics)
         # tells the control that this evaluation is done, else the last one is made twice
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)  # type: ignore[has-type]

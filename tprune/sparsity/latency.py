@@ -16,7 +16,7 @@ from torch import Tensor
 from tprune.config import Target
 from tprune.errors import PlanError
 from tprune.model.shape import TPruneConfig
-from tprune.sparsity import knapsack, lines, plan
+from tprune.sparsity import knapsack, lines, order, plan
 from tprune.sparsity.knapsack import Layer, Option, Stack
 from tprune.sparsity.plan import Plan
 
@@ -158,13 +158,13 @@ def _widths(
     where: str, width: int, scores: Mapping[str, Tensor], grid: int
 ) -> tuple[list[float], list[Keep], list[Any]]:
     """Saliency, kept units and shape of every width of a feed-forward network, the widest first."""
-    order, sums = _ranked(scores[where], 1)
+    ranked, sums = _ranked(scores[where], 1)
     values: list[float] = []
     keeps: list[Keep] = []
     shapes: list[Any] = []
     for size in _on_grid(width, grid):
         values.append(float(sums[0, size]))
-        keeps.append({} if size == width else {where: _units(order[:, :size])})
+        keeps.append({} if size == width else {where: order.units(ranked[:, :size])})
         shapes.append(size)
     return values, keeps, shapes
 
@@ -190,7 +190,7 @@ def _attentions(
                     keep[f"{where}.head"] = tuple(alive.tolist())
                 for kind, size, whole in (("qk", qk, shape["qk"]), ("vo", v, shape["v"])):
                     if size < whole or count < heads:
-                        keep[f"{where}.{kind}"] = _units(ranked[kind][0][alive, :size])
+                        keep[f"{where}.{kind}"] = order.units(ranked[kind][0][alive, :size])
                 values.append(float(sums["qk"][qk] + sums["vo"][v]))
                 keeps.append(keep)
                 shapes.append({**shape, "heads": count, "qk": qk, "v": v})
@@ -199,20 +199,13 @@ def _attentions(
 
 def _ranked(score: Tensor, heads: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Units of every head, best first (heads, width), and the score of the k best (heads, width + 1)."""
-    values = score.double().numpy().reshape(heads, -1)
-    ranked = np.argsort(-values, axis=1, kind="stable")
-    sums = np.cumsum(np.take_along_axis(values, ranked, axis=1), axis=1)
-    order = ranked + np.arange(heads)[:, None] * values.shape[1]
-    return order, np.concatenate((np.zeros((heads, 1)), sums), axis=1)
+    best_first, values = order.by_head(score, heads)
+    return best_first, np.concatenate((np.zeros((heads, 1)), np.cumsum(values, axis=1)), axis=1)
 
 
 def _on_grid(width: int, grid: int) -> list[int]:
     """The width itself, and all smaller ones on the grid."""
     return [width, *range((width - 1) // grid * grid, 0, -grid)]
-
-
-def _units(order: NDArray[np.int64]) -> tuple[int, ...]:
-    return tuple(sorted(order.flatten().tolist()))
 
 
 def _gone(importance: Importance, stack: str, index: int, parts: Sequence[_Part]) -> float:

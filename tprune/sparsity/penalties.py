@@ -9,7 +9,7 @@ With unit norms n_g, S = sum n_g and Q = sum n_g^2 of a group of G units:
 - Group lasso, after SSL (Wen et al. 2016): R = S / G, the same force on every unit.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,37 +19,11 @@ from tprune.sparsity.lines import Group
 
 EPS = 1e-12  # squared norm under which a unit counts as zero: it exerts and feels no force
 
-Measure = Callable[[Tensor], Tensor]
-
 
 def hoyer_square(norms: Tensor) -> Tensor:
     """SHS of the unit norms (G,) of one group: a scalar in [1/G, 1]; 0 for an all-zero group."""
     total = norms.square().sum()
     return norms.sum().square() / total.clamp_min(EPS) / len(norms)
-
-
-def group_lasso(norms: Tensor) -> Tensor:
-    """Mean of the unit norms (G,) of one group."""
-    return norms.mean()
-
-
-PENALTIES: dict[str, Measure] = {"shs": hoyer_square, "group_lasso": group_lasso}
-
-
-def unit_norms(group: Group, parameters: Mapping[str, Tensor]) -> Tensor:
-    """Joint norms of the units' lines (size,), with gradient 0 where a unit is zero."""
-    square = lines.unit_square_norms(group, parameters)
-    dead = square <= EPS
-    return torch.where(dead, 0.0, square.masked_fill(dead, 1.0).sqrt())
-
-
-def penalty(kind: str, model: nn.Module, groups: Sequence[Group], weights: Mapping[str, float]) -> Tensor:
-    """Weighted sum of a penalty over groups; `weights` by group name, 1 where absent."""
-    parameters = dict(model.named_parameters())
-    measure = PENALTIES[kind]
-    return torch.stack(
-        [weights.get(group.name, 1.0) * measure(unit_norms(group, parameters)) for group in groups]
-    ).sum()
 
 
 class Decoupled:
@@ -84,6 +58,16 @@ class Decoupled:
                 tensor = self.parameters[member.parameter]
                 scale = factor.repeat_interleave(member.width)
                 tensor.mul_(scale.view([-1 if axis == member.axis else 1 for axis in range(tensor.dim())]))
+
+    @torch.no_grad()
+    def effective_lines(self) -> dict[str, float]:
+        """Share of all units that SHS counts as effective, by kind of group: sum of G R over the sum of G."""
+        effective, whole = dict[str, float](), dict[str, int]()
+        for group in self.groups:
+            share = float(hoyer_square(lines.unit_square_norms(group, self.parameters).sqrt()))
+            effective[group.kind] = effective.get(group.kind, 0.0) + group.size * share
+            whole[group.kind] = whole.get(group.kind, 0) + group.size
+        return {f"effective_{kind}": count / whole[kind] for kind, count in effective.items()}
 
     def _factor(self, norms: Tensor, step: float) -> Tensor:
         mean = norms.mean()

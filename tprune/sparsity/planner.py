@@ -17,7 +17,7 @@ from torch import Tensor
 from tprune.config import Target
 from tprune.errors import BudgetError, InputError, PlanError
 from tprune.model.shape import TPruneConfig
-from tprune.sparsity import cost, gap, latency, lines, plan
+from tprune.sparsity import cost, gap, latency, lines, order, plan
 from tprune.sparsity.latency import Costs, Importance
 from tprune.sparsity.lines import Group
 from tprune.sparsity.plan import Plan
@@ -52,7 +52,7 @@ class Ladder:
 
     def units(self) -> tuple[int, ...]:
         """The kept units, rising."""
-        return tuple(sorted(self.order[:, : self.keep].flatten().tolist()))
+        return order.units(self.order[:, : self.keep])
 
 
 def make(
@@ -154,11 +154,8 @@ def cheapest_first(
 
 
 def _ladder(group: Group, score: Tensor, grid: int) -> Ladder:
-    values = score.double().numpy().reshape(group.heads, -1)
-    # a stable order: equal scores keep the lower unit, on every machine
-    ranked = np.argsort(-values, axis=1, kind="stable")
-    order = ranked + np.arange(group.heads)[:, None] * values.shape[1]
-    return Ladder(group, order, np.take_along_axis(values, ranked, axis=1).sum(axis=0), grid)
+    best_first, values = order.by_head(score, group.heads)
+    return Ladder(group, best_first, values.sum(axis=0), grid)
 
 
 def _alive(config: TPruneConfig, skeleton: Plan) -> Iterator[Group]:

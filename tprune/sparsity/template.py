@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from math import ceil
 from typing import Any
 
-from torch import Tensor, arange
+from torch import Tensor
 
 from tprune.config import Target
 from tprune.errors import PlanError
 from tprune.model.shape import TPruneConfig
-from tprune.sparsity import latency, lines, plan, planner
+from tprune.sparsity import latency, lines, order, plan, planner
 from tprune.sparsity.latency import Costs, Importance
 from tprune.sparsity.lines import Group
 from tprune.sparsity.plan import Plan
@@ -132,9 +132,8 @@ def match(
 
 def _best(group: Group, score: Tensor, width: int, heads: tuple[int, ...]) -> tuple[int, ...]:
     """The `width` best units of each of these heads, rising; of equal scores the lower unit."""
-    order = score.double().reshape(group.heads, -1).argsort(dim=1, descending=True, stable=True)[:, :width]
-    units = order + arange(group.heads)[:, None] * (group.size // group.heads)
-    return tuple(sorted(unit for head in heads for unit in units[head].tolist()))
+    best_first, _ = order.by_head(score, group.heads)
+    return order.units(best_first[list(heads), :width])
 
 
 def _width(layer: Mapping[str, object], part: list[str]) -> int:
