@@ -1,6 +1,7 @@
 """Recipes and overrides: what is accepted, and every problem in one readable error."""
 
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -8,14 +9,15 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from tests.command import tprune
 from tprune import settings
 from tprune.config import Config, Learn, Target
 from tprune.errors import InputError
 from tprune.section import resolved
-from tprune.settings import RECIPES, load
+from tprune.settings import RECIPES, as_toml, load
 
 SHIPPED = sorted(RECIPES.glob("*.toml"))
-FIX = "correct these keys; tprune/config.py lists all of them"
+FIX = "correct these keys; `tprune settings` prints all of them"
 
 
 def recipe(folder: Path, text: str, name: str = "mine.toml") -> Path:
@@ -57,6 +59,28 @@ def sum_of_rates(learn: Learn) -> float:
     assert learn.warmup == 0
     share = {"constant": 1.0, "linear": 0.5}[learn.schedule]
     return learn.steps * learn.learning_rate * share
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_settings_as_toml_are_a_recipe_with_everything(path: Path, tmp_path: Path) -> None:
+    found = load(path, ['text.folder=C:\\a "b" ü'])
+    text = as_toml(found)
+    assert load(recipe(tmp_path, text, path.name)) == found
+    for key, value in leaves(resolved(found)):
+        assert key[0] == "targets" or re.search(rf"^(# )?{key[-1]} (=|is not set)", text, flags=re.MULTILINE), key
+        assert value is None or key[0] == "targets" or value_at(tomllib.loads(text), key) == value
+
+
+def test_the_verb_prints_them(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tprune(monkeypatch, "settings", "quickstart", "--set", "learn.steps=7") == 0
+    said = tomllib.loads(capsys.readouterr().out)
+    assert (said["name"], said["learn"]["steps"], said["recover"]["distill"]) == ("quickstart", 7, 0.5)
+    assert tprune(monkeypatch, "settings") == 0
+    assert tomllib.loads(capsys.readouterr().out)["learn"]["steps"] == Config(name="defaults").learn.steps
+    assert tprune(monkeypatch, "run", "--help") == 0
+    assert "corpus, dense, analysis, shs, distill, recover, bundles, results, report" in " ".join(
+        capsys.readouterr().out.split()
+    )
 
 
 def leaves(tree: dict[str, Any], prefix: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
@@ -165,7 +189,7 @@ def test_malformed_overrides(tmp_path: Path) -> None:
     for override in ("learn.steps", "=5"):
         assert str(refusal(path, [override])) == f"--set {override}: override without a value · {wanted}"
     assert str(refusal(path, ["learn.steps.more=5"])) == (
-        "--set learn.steps.more=5: no such section · got steps · tprune/config.py lists all keys"
+        "--set learn.steps.more=5: no such section · got steps · `tprune settings` prints all keys"
     )
 
 

@@ -30,7 +30,7 @@ def run(
     recipe: Annotated[str, typer.Argument(help="quickstart, multi30k, … or a .toml file.")],
     out: Annotated[Path | None, typer.Option("--out", help="The run's directory; runs/RECIPE by default.")] = None,
     overrides: options.Overrides = None,
-    until: Annotated[str, typer.Option(help="Stop after this stage.")] = "report",
+    until: Annotated[str, typer.Option(help=f"Stop after this stage: {', '.join(settings.STAGES)}.")] = "report",
 ) -> None:
     """The whole pipeline, resumable; a second call redoes only what is stale."""
     from tprune import pipeline
@@ -40,6 +40,17 @@ def run(
     if (made.path.parent / "results").is_dir():  # not every part of the pipeline gets there
         options.print_rows(made.path.parent / "results")
     options.done(made.path)
+
+
+@app.command("settings")
+def print_settings(
+    recipe: Annotated[
+        str | None, typer.Argument(help="quickstart, multi30k, … or a .toml file; defaults only.")
+    ] = None,
+    overrides: options.Overrides = None,
+) -> None:
+    """Print every setting of a recipe, defaults too, as a recipe: what --set knows, and what it would be."""
+    typer.echo(settings.as_toml(options.settings_of(recipe, overrides)), nl=False)
 
 
 @app.command()

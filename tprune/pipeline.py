@@ -13,10 +13,10 @@ from tprune.benchmarks.record import DENSE, DISTILLED
 from tprune.config import Config
 from tprune.delivery_config import MEASURE, PRECISIONS, Export
 from tprune.errors import InputError
+from tprune.settings import STAGES
 from tprune.stage import Stage
 
 Tell = Callable[[str], None]
-LAST = ("corpus", "dense", "analysis", "shs", "distill", "recover", "bundles", "results", "report")
 
 
 def run(config: Config, out: Path, tell: Tell, until: str = "report") -> Artifact:
@@ -26,7 +26,7 @@ def run(config: Config, out: Path, tell: Tell, until: str = "report") -> Artifac
         config: The recipe.
         out: The run's directory; made when absent.
         tell: Gets one line for every stage.
-        until: The last stage to run, one of LAST.
+        until: The last stage to run, one of STAGES.
 
     Returns:
         The last artifact.
@@ -36,13 +36,13 @@ def run(config: Config, out: Path, tell: Tell, until: str = "report") -> Artifac
         PlanError: A target's layers or share of the dense model that no plan can meet.
         TpruneError: What the stages raise.
     """
-    if until not in LAST:
-        raise InputError("no such stage", got=until, wanted=" | ".join(LAST), fix="use one of these")
+    if until not in STAGES:
+        raise InputError("no such stage", got=until, wanted=" | ".join(STAGES), fix="use one of these")
     require_one_process(out)
     if out.exists() and not out.is_dir():
         raise InputError("not a directory", where=out, fix="give a directory, or a new name, with --out")
     require_trained(config)
-    steps = LAST[: LAST.index(until) + 1]
+    steps = STAGES[: STAGES.index(until) + 1]
     if config.start is not None:
         # the converted model brings the tokenizer, so it comes before the text; but no model is fetched for no text
         stages.corpus(out / "corpus", config.text)

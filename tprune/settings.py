@@ -5,6 +5,7 @@ A recipe is a TOML file that holds what differs from the defaults in `tprune.con
 collected into one error.
 """
 
+import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,9 +15,11 @@ from pydantic import ValidationError
 
 from tprune.config import Config, Target
 from tprune.errors import InputError
-from tprune.section import problems
+from tprune.section import problems, resolved
 
 RECIPES = Path(__file__).parent / "recipes"
+STAGES = ("corpus", "dense", "analysis", "shs", "distill", "recover", "bundles", "results", "report")
+"""Of a run, in their order: what it can stop after."""
 
 
 def load(recipe: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -41,6 +44,11 @@ def load(recipe: str | Path, overrides: Sequence[str] = ()) -> Config:
 def defaults(overrides: Sequence[str] = ()) -> Config:
     """The defaults with overrides, for verbs called without a recipe; raises as `load` does."""
     return _checked({"name": "defaults"}, overrides, "defaults")
+
+
+def as_toml(config: Config) -> str:
+    """All settings as a recipe that can be read again; what is not set is a comment, since TOML has no null."""
+    return "\n".join(_lines(resolved(config), ())).strip() + "\n"
 
 
 def target(**values: Any) -> Target:
@@ -100,8 +108,33 @@ def _checked(tree: dict[str, Any], overrides: Sequence[str], where: object) -> C
             "the recipe does not fit",
             where=where,
             problems=problems(error),
-            fix="correct these keys; tprune/config.py lists all of them",
+            fix="correct these keys; `tprune settings` prints all of them",
         ) from None
+
+
+def _lines(tree: Mapping[str, Any], path: tuple[str, ...]) -> list[str]:
+    """A table's own keys, then the tables below it."""
+    lines = []
+    for key, value in tree.items():
+        if value is None:
+            lines.append(f"# {key} is not set")
+        elif not _is_below(value):
+            lines.append(f"{key} = {json.dumps(value, ensure_ascii=False)}")  # which TOML reads the same
+    for key, value in tree.items():
+        name = ".".join((*path, key))
+        if isinstance(value, Mapping):
+            lines += ["", f"[{name}]", *_lines(value, (*path, key))]
+        elif _is_below(value):
+            for entry in value:
+                lines += ["", f"[[{name}]]", *_lines(entry, (*path, key))]
+    return lines
+
+
+def _is_below(value: Any) -> bool:
+    """Whether it is a table, or a list of tables."""
+    return isinstance(value, Mapping) or (
+        isinstance(value, list) and any(isinstance(entry, Mapping) for entry in value)
+    )
 
 
 def _find(recipe: str | Path) -> Path:
@@ -144,7 +177,7 @@ def _assign(tree: dict[str, Any], override: str) -> None:
         below = tree.setdefault(part, {})
         if not isinstance(below, dict):
             raise InputError(
-                "no such section", where=f"--set {override}", got=part, fix="tprune/config.py lists all keys"
+                "no such section", where=f"--set {override}", got=part, fix="`tprune settings` prints all keys"
             )
         tree = below
     tree[last] = _value(text)
