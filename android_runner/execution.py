@@ -12,7 +12,7 @@ from tprune.android_runner import journal, package, run_file
 from tprune.android_runner.build import Runner
 from tprune.android_runner.refusals import DeviceLostError
 from tprune.android_runner.run_file import Job
-from tprune.android_runner.transport import LOG, STATUS, Device
+from tprune.android_runner.transport import LOG, STATUS, Device, StoppedError
 from tprune.artifact import Artifact
 from tprune.errors import MachineError
 
@@ -111,27 +111,51 @@ def execute_steadily(
     name: str,
     patience_seconds: float,
     ready: Callable[[], object] = lambda: None,
+    begun: Path | None = None,
 ) -> bytes:
     """Execute, and when the device vanishes wait for it: what was started goes on there, and is read when it is back.
 
     Args:
         patience_seconds: Longest wait for the device, each time that it vanishes.
         ready: Called directly before each start.
+        begun: File here in which the run that is being started is named. The one that an earlier call has named is
+            adopted when it is there still, however long that call has been over; None: it is not looked for.
 
     The other arguments, and the errors, are those of `execute`; a device that stays away is lost, and one that comes
     back without the run again and again, or cannot be held while the run is read, is given up.
     """
+    if begun is not None and begun.exists():
+        adopted = _adopt(device, job, begun.read_text(encoding="ascii"), patience_seconds)
+        if adopted is not None:
+            return adopted
     for _ in range(STARTS):
         attempt = f"{name}-{secrets.token_hex(4)}"
+
+        def begin(attempt: str = attempt) -> None:
+            ready()
+            if begun is not None:
+                begun.write_text(attempt, encoding="ascii")
+
         with ended_when_stopped(device, f"{package.RUNS}/{attempt}"):
             try:
-                return execute(device, runner, bundle, job, sentences, attempt, ready)
+                return execute(device, runner, bundle, job, sentences, attempt, begin)
             except DeviceLostError:
                 _wait_for(device, patience_seconds)
             content = _collect_steadily(device, job, attempt, patience_seconds)
         if content is not None:
             return content
     raise _given_up(device)
+
+
+def _adopt(device: Device, job: Job, name: str, patience_seconds: float) -> bytes | None:
+    """The journal of a run that an earlier call has started; None when nothing has become of it."""
+    with ended_when_stopped(device, f"{package.RUNS}/{name}"):
+        try:
+            return _collect_steadily(device, job, name, patience_seconds)
+        except (DeviceLostError, StoppedError):
+            raise
+        except MachineError:
+            return None
 
 
 def _collect_steadily(device: Device, job: Job, name: str, patience_seconds: float) -> bytes | None:

@@ -99,24 +99,24 @@ class Session:
         """
         done, gated = self.folder / f"{name}.jsonl", self.folder / f"{name}.gate.json"
         if done.exists() and gated.exists() and (found := journal.parse(done.read_bytes())).complete:
-            return Pass(found, Gate(**read_json(gated)).judged(self.settings.cool_celsius))
+            return Pass(found, self._gate(gated))
         said = description.read(bundle.path)
         job = Job(run_file.modes(said)[0], self.settings.threads, cpus=self.cpus, **changes)
         assert self.facts.abi is not None
         self.device.pause(0)
         runner = self.build_runner(said.engine, self.facts.abi)
         self._tell(f"{self.device.name}: {name}")
-        gates: list[Gate] = []  # one before each start; the run that counts is the last that was started
+        begun = self.folder / f"{name}.begun"
         content = execution.execute_steadily(
             self.device, runner, bundle, job, sentences, name, self.settings.patience_seconds,
-            lambda: gates.append(self._cool_down()),
+            lambda: write_json(gated, asdict(self._cool_down())),  # the run that counts is the last that was started
+            begun,
         )  # fmt: skip
-        gate = gates[-1]
-        write_json(gated, asdict(gate))
         partial = done.with_suffix(".partial")
         partial.write_bytes(content)
         partial.replace(done)
-        return Pass(journal.parse(content), gate)
+        begun.unlink(missing_ok=True)
+        return Pass(journal.parse(content), self._gate(gated))
 
     @property
     def _begun(self) -> Path:
@@ -133,6 +133,9 @@ class Session:
                 problems=other,
                 fix="connect that one, or delete the folder to begin again",
             )
+
+    def _gate(self, path: Path) -> Gate:
+        return Gate(**read_json(path)).judged(self.settings.cool_celsius)
 
     def _cool_down(self) -> Gate:
         return devices.cool_down(self.device, self.settings.cool_celsius, self.settings.cool_seconds)
