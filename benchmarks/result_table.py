@@ -10,6 +10,7 @@ from tprune.benchmarks.standings import machine, setting, timed
 
 DASH = "–"
 DOUBTFUL = "†"
+WHERE_KNOWN = {"Energy": "energy"}  # columns that a table has only where a row has the field
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ def device_tables(rows: Iterable[Row]) -> list[Table]:
         (row for row in rows if timed(row) and _extra(row, "ms_per_token") is not None),
         lambda row: f"{row.dataset} {row.split}, native runner on {machine(row.environment)}",
         ("Plan", "Engine", "p50", "p90", "p99", "Token", "Load", "First token", "First sentence", "Process memory"),
+        {"First → last minute": "sustained_ms", **WHERE_KNOWN},
     )
 
 
@@ -55,7 +57,7 @@ def engine_tables(rows: Iterable[Row]) -> list[Table]:
     """One table for each test set, engine and machine, as they stand in the README."""
     return _tables(
         rows,
-        lambda row: f"{row.dataset} {row.split}, {_release(row)}, {machine(row.environment)}",
+        lambda row: f"{row.dataset} {row.split}, {_release(row)}, {_place(row)}",
         ("Plan", "Precision", "Threads", "Search", "Parameters", "Size", "p50", "Speedup", "BLEU", "BLEU loss"),
     )
 
@@ -91,7 +93,7 @@ def measured_table(rows: Iterable[Row]) -> Table:
     """What was measured where: engines, versions, machines, samples, and what is not valid."""
     groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in rows:
-        groups[_release(row), row.precision, number(row.threads, "d"), machine(row.environment)].append(row)
+        groups[_release(row), row.precision, number(row.threads, "d"), _place(row)].append(row)
     lines = []
     for key, members in groups.items():
         samples = [len(row.latency_ms.samples) for row in members if row.latency_ms and timed(row)]
@@ -205,6 +207,12 @@ def energy(row: Row) -> str:
     return f"{found['joules_per_sentence']:.3g} J ({found['samples']} samples)" if found else DASH
 
 
+def sustained(row: Row) -> str:
+    """What a sentence takes in the first and the last minute of a long run."""
+    found = _extra(row, "sustained_ms")
+    return DASH if not found or not timed(row) else " → ".join(f"{ms:.1f}" for ms in (found[0], found[-1])) + " ms"
+
+
 def _interval(lower: float | None, upper: float | None) -> str:
     return "" if lower is None or upper is None else f" ({lower:.2f}–{upper:.2f})"
 
@@ -213,14 +221,25 @@ def _doubt(row: Row) -> str:
     return "" if row.valid.ok else f" {DOUBTFUL}"
 
 
-def _tables(rows: Iterable[Row], title: Callable[[Row], str], columns: Sequence[str]) -> list[Table]:
+def _place(row: Row) -> str:
+    """The machine; of what a native runner measured also which device, and on which of its processors."""
+    device, pin = _extra(row, "device"), _extra(row, "pin")
+    return machine(row.environment) + (f", runner on {device}, pinned to {pin}" if device and pin else "")
+
+
+def _tables(
+    rows: Iterable[Row],
+    title: Callable[[Row], str],
+    columns: Sequence[str],
+    where_known: Mapping[str, str] = WHERE_KNOWN,
+) -> list[Table]:
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         groups[title(row)].append(row)
-    return [_table(name, members, columns) for name, members in groups.items()]
+    return [_table(name, members, columns, where_known) for name, members in groups.items()]
 
 
-def _table(title: str, rows: Sequence[Row], columns: Sequence[str]) -> Table:
+def _table(title: str, rows: Sequence[Row], columns: Sequence[str], where_known: Mapping[str, str]) -> Table:
     ordered = sorted(
         rows, key=lambda row: (row.engine, row.precision, row.threads or 0, row.decode, not row.dense, row.speedup or 0)
     )
@@ -228,8 +247,7 @@ def _table(title: str, rows: Sequence[Row], columns: Sequence[str]) -> Table:
         columns = (columns[0], "Seed", *columns[1:])
     if "Plan" not in columns and not all(row.dense for row in rows):
         columns = ("Plan", *columns)
-    if any(_extra(row, "energy") for row in rows):
-        columns = (*columns, "Energy")
+    columns = (*columns, *(name for name, field in where_known.items() if any(_extra(row, field) for row in rows)))
     doubts: dict[str, list[str]] = defaultdict(list)
     for row in ordered:
         if not row.valid.ok:
@@ -271,6 +289,7 @@ _COLUMNS: Mapping[str, tuple[bool, Callable[[Row], str]]] = {
     "Engine memory": (True, _median("engine_memory_bytes", "MiB", 2**20)),
     "Process memory": (True, _median("peak_memory_bytes", "MiB", 2**20)),
     "Energy": (True, energy),
+    "First → last minute": (True, sustained),
     "Sentences/s": (True, _median("sentences_per_second", "")),
     "BLEU": (True, lambda row: number(row.bleu, ".2f")),
     "chrF": (True, lambda row: number(row.chrf, ".1f")),
