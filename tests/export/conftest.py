@@ -15,10 +15,13 @@ from tprune.model import checkpoint
 from tprune.model.engine import Ids
 from tprune.model.shape import TPruneConfig
 from tprune.model.transformer import TPruneForConditionalGeneration
+from tprune.text import vocab
 
 SETTINGS = Export(max_source=12, max_target=99, parity_sentences=3)
 POSITIONS = 14  # fewer than max_target
 ENGINES = ("onnxruntime", "executorch")
+SENTENCES = [f"{one} sees {two}." for one in ("A dog", "A cat", "The bird") for two in ("it", "a cat", "the red fox")]
+LONGEST = 33  # tokens of a source for the bundles of `made`
 
 
 def attention(heads: int, qk: int, v: int) -> dict[str, Any]:
@@ -114,3 +117,37 @@ class Bundles:
 @pytest.fixture(scope="session")
 def bundles(tmp_path_factory: pytest.TempPathFactory, models: Mapping[str, Path]) -> Bundles:
     return Bundles(tmp_path_factory.mktemp("bundles"), models)
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    """A random model with a tokenizer of its own, as a bundle for each engine."""
+    root = tmp_path_factory.mktemp("translation")
+    tokenizer = vocab.train(SENTENCES, kind="unigram", vocabulary=320)
+    config = TPruneConfig(
+        vocab_size=tokenizer.vocabulary_size,
+        d_model=16,
+        max_positions=40,
+        embedding_scale=4.0,
+        tie_output=False,
+        encoder_shapes=[{"self_attn": attention(2, 4, 4), "ffn": 8}],
+        decoder_shapes=[{"self_attn": attention(2, 4, 4), "cross_attn": attention(2, 4, 4), "ffn": 8}],
+        pad_token_id=tokenizer.pad_id,
+        eos_token_id=tokenizer.eos_id,
+        decoder_start_token_id=tokenizer.decoder_start_id,
+    )
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(7)
+        model = TPruneForConditionalGeneration(config)
+        for parameter in model.parameters():  # so that translations differ
+            parameter.add_(torch.randn_like(parameter))
+        assert model.lm_head is not None
+        model.lm_head.weight.mul_(0.1)  # the same translations from logits of a usual size
+    model.generation_config.suppress_tokens = list(range(2, len(vocab.FIXED)))  # single bytes, which spell no text
+    with artifact.create(root / "model", "model", config={}) as partial:
+        checkpoint.save(model, partial)
+        tokenizer.save(partial)
+    settings = Export(max_source=LONGEST, max_target=40, parity_sentences=1)
+    for engine in ENGINES:
+        export(root / "model", root / engine, engine, settings)
+    return {engine: root / engine for engine in ENGINES}
