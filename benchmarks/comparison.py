@@ -84,14 +84,16 @@ def compare(
                 "environment": record.environment(),
                 "made_by": made_by(),
             }
-            yield from _greedy_rows(shared, engine, made, corpus, language, settings, tell)
-            if engine == PYTORCH:  # the search is the same on every engine, so one engine tells what a beam brings
+            yield from _timed_rows(shared, engine, made, corpus, language, settings, tell)
+            if engine in settings.beam_engines:
+                yield from _timed_rows(shared, engine, made, corpus, language, settings, tell, settings.beam)
+            elif engine == PYTORCH:  # the search is the same on every engine: one tells what a beam brings
                 yield from _beam_rows(shared, made, corpus, language, settings, tell)
     finally:
         torch.set_num_threads(threads)  # which what is trained next in this process depends on
 
 
-def _greedy_rows(
+def _timed_rows(
     shared: Mapping[str, Any],
     engine: str,
     made: Mapping[Variant, Artifact],
@@ -99,19 +101,21 @@ def _greedy_rows(
     language: str,
     settings: Bench,
     tell: Tell,
+    beams: int = 1,
 ) -> Iterator[Row]:
+    decode = _decode(beams)
     outputs: dict[Variant, Output] = {}
     words = {variant: plain_tokenizer.load(entry.path) for variant, entry in made.items()}
     timed = {variant: quality.spread(corpus, settings.sentences, own) for variant, own in words.items()}
     for threads in settings.threads:
-        opened = {variant: open_entry(engine, entry, threads) for variant, entry in made.items()}
+        opened = {variant: open_entry(engine, entry, threads, beams) for variant, entry in made.items()}
         for variant, (runs, search) in opened.items():
             if variant not in outputs:
-                tell(f"BLEU of {' '.join(variant)} on {engine}")
+                tell(f"BLEU of {' '.join(variant)} on {engine}, {decode}")
                 outputs[variant] = quality.translate_tests(
                     runs, corpus, search, language, words=words[variant], batch_size=_batch_size(made[variant])
                 )
-        tell(f"latency on {engine}, threads: {threads}")
+        tell(f"latency on {engine}, threads: {threads}, {decode}")
         samples = latency.time_in_turn(
             {variant: latency.by_index(one_by_one(*entry), timed[variant]) for variant, entry in opened.items()},
             range(min(map(len, timed.values()))),
@@ -126,7 +130,7 @@ def _greedy_rows(
                 **shared,
                 **facts(variant, entry),
                 threads=threads,
-                decode="greedy",
+                decode=decode,
                 **timed_fields(times, variant, baseline, DENSE if baseline[0] == "fp32" else f"{DENSE} {baseline[0]}"),
                 **quality_fields(outputs, variant, corpus, language, settings),
             )
@@ -142,28 +146,34 @@ def _beam_rows(
 ) -> Iterator[Row]:
     outputs: dict[Variant, Output] = {}
     for variant, entry in made.items():
-        tell(f"BLEU of {' '.join(variant)} with beam {settings.beam}")
-        runs, search = open_entry(PYTORCH, entry, max(settings.threads))
+        tell(f"BLEU of {' '.join(variant)}, {_decode(settings.beam)}")
+        runs, search = open_entry(PYTORCH, entry, max(settings.threads), settings.beam)
         outputs[variant] = quality.translate_tests(
-            runs, corpus, replace(search, beams=settings.beam), language, words=plain_tokenizer.load(entry.path)
+            runs, corpus, search, language, words=plain_tokenizer.load(entry.path)
         )
     for variant, entry in made.items():
         yield Row(
             **shared,
             **facts(variant, entry),
-            decode=f"beam{settings.beam}",
+            decode=_decode(settings.beam),
             valid={"ok": True},
             **quality_fields(outputs, variant, corpus, language, settings),
         )
 
 
-def open_entry(engine: str, entry: Artifact, threads: int) -> tuple[Engine, Search]:
-    """Open a checkpoint or a bundle with its own search settings."""
+def open_entry(engine: str, entry: Artifact, threads: int, beams: int = 1) -> tuple[Engine, Search]:
+    """Open a checkpoint or a bundle with its own search settings, and so many beams."""
     if engine == PYTORCH:
         torch.set_num_threads(threads)
         model = checkpoint.load(entry.path)
-        return TorchEngine(model), Search.of(model)
-    return runtime.open_bundle(entry.path, threads), Search(**description.read(entry.path).search)
+        return TorchEngine(model), replace(Search.of(model), beams=beams)
+    opened = runtime.open_bundle(entry.path, threads)
+    return opened, Search(**description.read(entry.path).search | {"beams": beams})
+
+
+def _decode(beams: int) -> str:
+    """What a row calls the search."""
+    return "greedy" if beams == 1 else f"beam{beams}"
 
 
 def _baseline(variants: Collection[Variant]) -> Variant:

@@ -7,12 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import sacrebleu
 
 from tests.command import mini_recipe, tprune
 from tests.killing import outcome, run_killed
 from tprune import artifact, pipeline, settings
 from tprune.benchmarks import record
 from tprune.errors import InputError, PlanError
+from tprune.export.translation import Translator
 from tprune.model.transformer import TPruneForConditionalGeneration
 from tprune.text.corpus import open_corpus
 
@@ -80,6 +82,19 @@ def test_a_changed_setting_makes_only_what_depends_on_it_again(undisturbed: Path
     subprocess.run(["cp", "-r", undisturbed, tmp_path / "run"], check=True)
     pipeline.run(settings.load(undisturbed.parent / "mini.toml", ["bench.bootstrap=30"]), tmp_path / "run", told.append)
     assert [line.split(":")[0] for line in told if "stale" in line] == ["benchmark", "report"]
+
+
+def test_a_beam_is_timed_where_it_is_asked_for(undisturbed: Path, tmp_path: Path) -> None:
+    subprocess.run(["cp", "-r", undisturbed, tmp_path / "run"], check=True)
+    wanted = ['bench.beam_engines=["onnxruntime"]', "bench.beam=3"]
+    made = pipeline.run(settings.load(undisturbed.parent / "mini.toml", wanted), tmp_path / "run", print, "results")
+    rows = {(row.decode, row.model): row for row in record.read_all(made.path)}
+    assert set(rows) == {(decode, model) for decode in ("greedy", "beam3") for model in ("dense", "small")}
+    sources, references = open_corpus(artifact.read(undisturbed / "corpus")).raw("test")
+    found = Translator(undisturbed / "bundles/onnxruntime/fp32/small", beams=3, batch=64).translate(sources)
+    assert rows["beam3", "small"].bleu == pytest.approx(sacrebleu.corpus_bleu(found, [references]).score)
+    assert all(row.latency_ms is not None and len(row.latency_ms.samples) == 2 * 4 for row in rows.values())
+    assert rows["beam3", "small"].baseline == "dense" and rows["beam3", "small"].speedup is not None
 
 
 def test_test_sentences_that_no_bundle_takes_are_refused_before_the_training(tmp_path: Path) -> None:

@@ -88,7 +88,9 @@ class Bench(Section):
     """Rounds after which nobody waits for these seconds any longer."""
     warmup: Annotated[int, Field(ge=0)] = 1
     beam: Positive = 5
-    """Beam size of the second BLEU column (PyTorch engine)."""
+    """Beam size of the second column."""
+    beam_engines: tuple[Literal["pytorch", "onnxruntime", "executorch"], ...] = ()
+    """Engines that are also timed with a beam; without any, PyTorch tells its BLEU."""
     bootstrap: Positive = 1000
     seed: int = 1
 

@@ -42,7 +42,6 @@ def translate(
     Raises:
         InputError: Sentences longer than the engine takes; their indices count from 0.
     """
-    find = greedy if search.beams == 1 else beam
     return in_batches(lambda source, mask: find(engine, source, mask, search), sentences, search, batch_size, progress)
 
 
@@ -78,6 +77,11 @@ def in_batches(
     return found
 
 
+def find(engine: Engine, source: Ids, mask: Ids, search: Search) -> list[list[int]]:
+    """Greedy or beam search, as the settings say; arguments and result as for `greedy`."""
+    return (greedy if search.beams == 1 else beam)(engine, source, mask, search)
+
+
 def greedy(engine: Engine, source: Ids, mask: Ids, search: Search) -> list[list[int]]:
     """The best next token, again and again; inside the engine where it can.
 
@@ -96,11 +100,11 @@ def greedy(engine: Engine, source: Ids, mask: Ids, search: Search) -> list[list[
 
 
 def one_by_one(engine: Engine, search: Search) -> Callable[[Sequence[int]], list[int]]:
-    """Greedy translation of one sentence's ids at a time, as on a phone."""
+    """Translation of one sentence's ids at a time, as on a phone."""
 
     def translate_one(source: Sequence[int]) -> list[int]:
         ids = np.asarray([source], dtype=np.int64)
-        return greedy(engine, ids, np.ones_like(ids), search)[0]
+        return find(engine, ids, np.ones_like(ids), search)[0]
 
     return translate_one
 
