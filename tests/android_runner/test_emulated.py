@@ -1,4 +1,8 @@
-"""The Arm64 runner, in an emulator: a pruned model translates as it does here. An emulator's time says nothing."""
+"""The Arm64 runner alone, in an emulator: a pruned model translates as it does here.
+
+The host's own shell starts it with qemu: no adb, no Android and no Arm64 kernel has any part in it, ExecuTorch neither.
+An emulator's time says nothing.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -69,7 +73,7 @@ def bundles(pruned: Mapping[str, Artifact]) -> Callable[[str], Artifact]:
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["whole", "steps"])
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_same_tokens_and_logits_on_arm64(
+def test_the_runner_alone_gives_the_same_tokens_and_logits_on_arm64(
     runners: Callable[..., Runner],
     pruned: Mapping[str, Artifact],
     bundles: Callable[[str], Artifact],

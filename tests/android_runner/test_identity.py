@@ -3,14 +3,19 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.android_runner.contestants import Given
-from tprune.android_runner import identity
+from tests.conftest import ROOT
+from tprune import artifact
+from tprune.android_runner import build, identity
 from tprune.android_runner.build import Runner
-from tprune.benchmarks import quality
+from tprune.benchmarks import quality, record
 from tprune.model import decode
 from tprune.text import plain_tokenizer
+
+RECORDED = ROOT / "benchmarks" / "results" / "runners" / "identity.json"
 
 
 @pytest.mark.parametrize("name", ["dense", "small"])
@@ -23,6 +28,32 @@ def test_every_test_sentence_is_translated_alike(
     found = identity.compare(given.bundles[name], sentences, tmp_path)
     assert found["identical_to_python"] == found["sentences"] == len(sentences) > 20
     assert found["runner_overhead"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("engine", build.RUNNERS)
+def test_every_engine_and_precision_translates_alike(
+    runners: Callable[[str], Runner], small_bundles: Callable[..., Path], tmp_path: Path, engine: str, precision: str
+) -> None:
+    runners(engine)
+    bundle = artifact.read(small_bundles(engine, precision), "bundle")
+    sentences = [np.random.randint(4, 40, np.random.randint(1, 13)).tolist() for _ in range(80)]
+    found = identity.compare(bundle, sentences, tmp_path)
+    assert found["identical_to_python"] == found["sentences"] == 80
+    assert found["mode"] == {"onnxruntime": "whole", "executorch": "buffered"}[engine]
+
+
+def test_what_was_measured_on_real_sentences() -> None:
+    rows = [row.model_dump() for row in record.read_all(RECORDED)]
+    assert {(row["engine"], row["precision"]) for row in rows} == {
+        (engine, precision) for engine in build.RUNNERS for precision in ("fp32", "int8")
+    }
+    for row in rows:
+        assert (row["sentences"], row["identical_to_python"]) == (500, 500)
+        assert 0 < row["runner_overhead"] <= 0.02
+        assert row["valid"]["ok"] and row["environment"]["kind"] == "host-x86"
+        assert row["dataset"] == "multi30k-ende" and not row["made_by"]["dirty"]
 
 
 def test_a_wrong_translation_is_found(

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import pytest
 
 from tests.android_runner import test_journal
 from tests.android_runner.contestants import BENCH, QUICK, Given, open_session, rows_of
-from tests.android_runner.phones import Desk, desk, starts_of
+from tests.android_runner.phones import Desk, board, desk, starts_of, until
 from tests.artifacts import error_of
 from tests.command import tprune
 from tprune import delivery
@@ -22,7 +22,7 @@ from tprune.android_runner.build import Runner
 from tprune.android_runner.device import Gate
 from tprune.android_runner.measurement import measure
 from tprune.android_runner.refusals import DeviceLostError
-from tprune.android_runner.transport import Device
+from tprune.android_runner.transport import Device, Look
 from tprune.benchmarks import quality, record
 from tprune.benchmarks.result_table import rows_to_markdown
 from tprune.export.runtime import open_bundle
@@ -94,7 +94,7 @@ def test_a_phone_that_is_unplugged_in_mid_run_loses_nothing(
         while not any("dense-0-" in folder for folder in started):
             time.sleep(0.01)
         phones.phones[1].unplug()
-        time.sleep(0.3)
+        until(lambda: device._shell.losses > 0, "the loss")
         phones.phones[1].plug()
         phones.connect(phones.serials[1])
 
@@ -104,8 +104,42 @@ def test_a_phone_that_is_unplugged_in_mid_run_loses_nothing(
     cable.join()
     assert [row.model for row in rows] == ["dense", "small"]
     passes = [folder.rpartition("-")[0] for folder in started]
-    assert len(passes) == len({*passes})  # what ran on meanwhile was read, not started again
+    assert device._shell.losses > 0 and len(passes) == len(
+        {*passes}
+    )  # what ran on meanwhile was read, not started again
     assert all(row.latency_ms is not None and sum(row.latency_ms.samples) > 10 for row in rows)
+
+
+@pytest.mark.slow
+def test_a_session_over_ssh(
+    runners: Callable[[str], Runner], given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runners("onnxruntime")
+    settings = QUICK.model_copy(update={"cold_starts": 1, "seconds": 1.0})
+    (tmp_path / "home").mkdir()
+    with board(tmp_path / "home") as ssh:
+        device = Device(ssh)
+        started, looks = starts_of(device, monkeypatch), list[str]()
+        look = device.look
+
+        def counted(folder: str, grows: Sequence[str] = ()) -> Look:
+            looks.append(folder)
+            return look(folder, grows)
+
+        monkeypatch.setattr(device, "look", counted)
+        rows = rows_of(given, open_session(tmp_path, device, settings))
+    assert [(row.model, row.model_dump()["device"]) for row in rows] == [("dense", "ssh:board"), ("small", "ssh:board")]
+    assert len(started) == 2 * 2
+    timed = [folder for folder in started if "-0-" in folder]
+    assert len(timed) == 2 and all(looks.count(folder) <= 2 for folder in timed)  # each is a handshake beside the run
+    for row in rows:
+        here = quality.translate_tests(
+            open_bundle(given.bundles[row.model].path, 1), given.corpus,
+            Search.of(checkpoint.load(given.bundles[row.model].path.with_name(row.model))), "de",
+        )  # fmt: skip
+        assert row.model_dump()["hypotheses_sha256"] == here.digest
+        assert row.latency_ms is not None and len(row.latency_ms.samples) % QUICK.sentences == 0
+    assert not (tmp_path / "device").exists()  # it was there, and not here
 
 
 def test_a_device_that_vanishes_while_it_cools_is_asked_again(

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.android_runner.phones import Desk, android_shell, board, desk, small_disk
+from tests.android_runner.phones import Desk, android_shell, board, desk, small_disk, until
 from tests.artifacts import error_of
-from tprune.android_runner.links import Adb, Link, Local, Said, Ssh
+from tprune.android_runner.links import Adb, Link, Local, Said, Ssh, adb_devices
 from tprune.android_runner.refusals import DeviceLostError
 from tprune.android_runner.shell import Answer
 from tprune.android_runner.transport import Device, Look
@@ -220,7 +220,7 @@ def test_an_answer_that_breaks_off_is_no_answer(phones: Desk, tmp_path: Path) ->
     phones.connect(phones.serials[1])
 
 
-def test_what_adb_says_of_a_phone_that_is_not_ready(phones: Desk) -> None:
+def test_what_adb_says_of_a_phone_that_is_not_ready(phones: Desk, tmp_path: Path) -> None:
     assert error_of(Device(Adb("nosuch", phones.adb)).run, ["true"]) == (
         "adb:nosuch: the device is not there · got error: device 'nosuch' not found · "
         "connect it; `tprune devices` shows what is"
@@ -229,6 +229,18 @@ def test_what_adb_says_of_a_phone_that_is_not_ready(phones: Desk) -> None:
         error = error_of(Device(Adb(serial, phones.adb)).run, ["true"])
         assert f"adb:{serial}: the device has not authorized this computer" in error
         assert "unlock it and confirm the question about debugging" in error
+    device, phone, serial = Device(phones.link(1, tmp_path)), phones.phones[1], phones.serials[1]
+    phone.unplug()
+    until(lambda: adb_devices(phones.adb).get(serial) == "offline", "adb's notice of it")
+    with pytest.raises(DeviceLostError) as caught:
+        device.run(["true"])
+    phone.plug()
+    phones.connect(serial)
+    assert str(caught.value) == (
+        f"adb:{serial}: the device is offline · got error: device offline · "
+        "connect it again, or restart adb with `adb kill-server`"
+    )
+    assert device.run(["echo", "back"]).text == "back\n"
 
 
 def test_what_ssh_says_of_a_host_that_is_not_ready(ssh: Ssh, tmp_path: Path) -> None:
