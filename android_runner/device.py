@@ -8,6 +8,7 @@ from typing import Any
 from tprune.android_runner import probe_text
 from tprune.android_runner.probe_text import Battery, Cluster, Thermal
 from tprune.android_runner.transport import Transport
+from tprune.benchmarks import record
 from tprune.benchmarks.record import Environment, Kind
 from tprune.errors import InputError, MachineError
 
@@ -26,7 +27,7 @@ class Facts:
 
     Attributes:
         name: How the user calls it.
-        kind: phone, sbc, host-x86 or emulated-arm64.
+        kind: phone, sbc, host-x86, host-arm64 or emulated-arm64.
         machine: Architecture, as `uname -m` says it.
         abi: Of the runners for it; None: there are none.
         soc: The chip.
@@ -111,13 +112,14 @@ def probe(device: Transport) -> Facts:
     memory = said("cat", "/proc/meminfo")
     emulator = "1" in (told.get("ro.boot.qemu"), told.get("ro.kernel.qemu"))
     soc = told.get("ro.soc.model") or told.get("ro.board.platform")
+    board = said("cat", "/proc/device-tree/model").strip("\0\n ")
     return Facts(
         name=device.name,
-        kind=_kind(machine, bool(told.get("ro.build.version.release")), emulator, said("cat", BOOT_ID)),
+        kind=_kind(machine, bool(told.get("ro.build.version.release")), emulator, said("cat", BOOT_ID), board),
         machine=machine,
         abi=ABIS.get(machine or ""),
         soc=soc or probe_text.processor(said("cat", "/proc/cpuinfo")),
-        model=told.get("ro.product.model") or said("cat", "/proc/device-tree/model").strip("\0\n ") or None,
+        model=told.get("ro.product.model") or board or None,
         android=told.get("ro.build.version.release") or None,
         memory_bytes=probe_text.memory_bytes(memory, "MemTotal"),
         available_bytes=probe_text.memory_bytes(memory, "MemAvailable"),
@@ -193,7 +195,7 @@ def _prefixed(lines: str) -> str:
     return "".join(f"cpufreq/{line}\n" for line in lines.splitlines())
 
 
-def _kind(machine: str | None, android: bool, emulator: bool, boot_id: str) -> Kind:
+def _kind(machine: str | None, android: bool, emulator: bool, boot_id: str, board: str) -> Kind:
     x86 = machine in ("x86_64", "amd64", "i686")
     here = Path(BOOT_ID)
     same_kernel = bool(boot_id.strip()) and here.exists() and here.read_text().strip() == boot_id.strip()
@@ -201,4 +203,6 @@ def _kind(machine: str | None, android: bool, emulator: bool, boot_id: str) -> K
         return "emulated-arm64"  # another architecture on the very kernel that runs this, or an emulator's own word
     if x86:
         return "host-x86"
-    return "phone" if android else "sbc"
+    if android:
+        return "phone"
+    return record.arm_kind(board) if ABIS.get(machine or "") == "aarch64" else "sbc"

@@ -167,17 +167,19 @@ def _timed(
     for model, done in passes.items():
         fields = timed_fields(times, model, DENSE, DENSE if precision == "fp32" else f"{DENSE} {precision}")
         fields["latency_ms"]["p99"] = float(np.percentile(times[model], 99))
-        gates = [one.gate.reason for one in done if one.gate.reason and session.facts.kind == "phone"]
+        doubts = [one.gate.reason for one in done if one.gate.reason and session.facts.kind == "phone"]
         journals = [one.journal for one in done]
         found[model] = fields | cold_starts.fields(journals) | energy.fields(journals) | readings.fields(journals)
         found[model]["gates"] = [asdict(one.gate) for one in done]
+        if session.facts.kind == "sbc" and session.cpus and (slow := readings.slowed(journals)):
+            doubts.append(slow)
         if settings.sustained_minutes:
             name = f"{word_of(engine, precision, model)}-sustained-{settings.sustained_minutes:g}"
             long = session.run(models[model], name, sentences[model], runs=1, seconds=60 * settings.sustained_minutes)
             found[model]["sustained_ms"] = cold_starts.minutes(long.journal)
             found[model]["sustained_gate"] = asdict(long.gate)
             journals.append(long.journal)
-        reasons = [*fields["valid"]["reasons"], *dict.fromkeys(gates)]
+        reasons = [*fields["valid"]["reasons"], *dict.fromkeys(doubts)]
         if wrong := wrong_outputs(journals, sentences[model], tests[model].translations):
             reasons.append(wrong)
         found[model]["valid"] = {"ok": not reasons, "reasons": reasons}

@@ -6,6 +6,19 @@ from typing import Any
 from tprune.android_runner import probe_text
 from tprune.android_runner.journal import Journal
 
+LEAST_CLOCK = 0.8  # of the highest one, for processors that a run was pinned to
+
+
+def slowed(runs: Sequence[Journal]) -> str | None:
+    """Why times may not be quoted: a processor's clock fell far while it was timed; None: it did not, or is unknown.
+
+    A board has no thermometer that the gate looks at, and slows down when it is hot or its power supply is weak.
+    """
+    for cpu, ends in fields(runs).get("frequency_khz", {}).items():
+        if ends["min"] < LEAST_CLOCK * ends["max"]:
+            return f"the clock of processor {cpu} was between {ends['min'] / 1e6:.2f} and {ends['max'] / 1e6:.2f} GHz"
+    return None
+
 
 def fields(runs: Sequence[Journal]) -> dict[str, Any]:
     """Lowest and highest reading over the timed parts of all runs, as fields of a result row; nothing where none is.

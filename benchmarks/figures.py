@@ -10,7 +10,7 @@ from tprune.benchmarks.palette import GRID, HEAT, INK, PAPER, QUIET, component_c
 from tprune.benchmarks.result_table import loss, millions, milliseconds, speedup
 from tprune.benchmarks.standings import PAPER_LOSS_PERCENT, PAPER_SPEEDUP, Plane, Point, Series, machine, setting
 
-SYMBOLS = {"phone": "star", "sbc": "diamond", "host-x86": "circle"}
+SYMBOLS = {"phone": "star", "sbc": "diamond", "host-x86": "circle", "host-arm64": "square"}
 
 
 def plane_figure(plane: Plane) -> go.Figure:

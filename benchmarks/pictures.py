@@ -11,7 +11,7 @@ from tprune.benchmarks.palette import GRID, HEAT, INK, QUIET, component_colors, 
 from tprune.benchmarks.standings import PAPER_LOSS_PERCENT, PAPER_SPEEDUP, Plane
 
 DPI = 120
-MARKERS = {"phone": "*", "sbc": "D", "host-x86": "o"}
+MARKERS = {"phone": "*", "sbc": "D", "host-x86": "o", "host-arm64": "s"}
 
 
 def plane_picture(plane: Plane) -> Figure:

@@ -24,7 +24,8 @@ SCHEMA: Literal[1] = 1
 DENSE, DISTILLED = RESERVED  # the latter is the dense model, trained further on its own translations
 LIBRARIES = ("torch", "onnxruntime", "executorch", "ctranslate2", "transformers", "sacrebleu", "numpy")
 
-Kind = Literal["phone", "sbc", "host-x86", "emulated-arm64"]
+Kind = Literal["phone", "sbc", "host-x86", "host-arm64", "emulated-arm64"]
+NO_BOARD = "linux,dummy-virt"  # what a virtual machine's device tree calls itself
 Name = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[FiniteFloat, Field(gt=0)]
@@ -215,11 +216,7 @@ def read_all(sources: Path | Sequence[Path]) -> list[Row]:
 
 
 def environment() -> Environment:
-    """This machine: processor, cores, system and library versions.
-
-    An Arm machine that runs Python counts as a single-board computer: the contract knows no
-    other Arm machine that is neither a phone nor emulated.
-    """
+    """This machine: processor, cores, system and library versions."""
     x86 = platform.machine().lower() in ("x86_64", "amd64", "i686")
     facts = {
         "machine": platform.machine(),
@@ -228,7 +225,17 @@ def environment() -> Environment:
         "python": platform.python_version(),
         "libraries": _versions(LIBRARIES),
     }
-    return Environment(kind="host-x86" if x86 else "sbc", cpu=_cpu_name(Path("/proc/cpuinfo")), **facts)
+    model = Path("/proc/device-tree/model")
+    kind = "host-x86" if x86 else arm_kind(model.read_text(errors="replace") if model.is_file() else "")
+    return Environment(kind=kind, cpu=_cpu_name(Path("/proc/cpuinfo")), **facts)
+
+
+def arm_kind(board: str) -> Kind:
+    """What an Arm machine without Android is, by its device tree's model.
+
+    Boards are described by one; servers, laptops and most virtual machines by other means.
+    """
+    return "sbc" if board.strip("\0\n ") not in ("", NO_BOARD) else "host-arm64"
 
 
 def _cpu_name(cpuinfo: Path) -> str:

@@ -11,7 +11,13 @@ from dataclasses import dataclass
 from tprune.benchmarks.record import Environment, Row
 
 EMULATED = "emulated-arm64"
-KINDS = {"phone": "phone", "sbc": "single-board computer", "host-x86": "host (x86)", EMULATED: "emulated (Arm64)"}
+KINDS = {
+    "phone": "phone",
+    "sbc": "single-board computer",
+    "host-x86": "host (x86)",
+    "host-arm64": "host (Arm64)",
+    EMULATED: "emulated (Arm64)",
+}
 PAPER_SPEEDUP, PAPER_LOSS_PERCENT = (1.16, 1.92), (0.0, 8.0)  # TPrune's abstract, on phones
 
 

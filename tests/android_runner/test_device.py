@@ -77,10 +77,14 @@ def test_a_device_that_tells_nothing() -> None:
 
 def test_kinds_of_devices() -> None:
     def kind(**said: str) -> str:
-        names = {"machine": "uname -m", "boot": "cat /proc/sys/kernel/random/boot_id", "properties": "getprop"}
+        names = {"machine": "uname -m", "boot": "cat /proc/sys/kernel/random/boot_id", "properties": "getprop",
+                 "board": "cat /proc/device-tree/model"}  # fmt: skip
         return device.probe(Scripted({names[key]: text for key, text in said.items()})).kind
 
-    assert kind(machine="aarch64\n") == "sbc"
+    assert kind(machine="aarch64\n", board="Raspberry Pi 5 Model B Rev 1.0\0") == "sbc"
+    assert kind(machine="armv7l\n") == "sbc"
+    assert kind(machine="aarch64\n") == "host-arm64"  # a server, or a virtual machine
+    assert kind(machine="aarch64\n", board="linux,dummy-virt\0") == "host-arm64"
     assert kind(machine="aarch64\n", properties=GETPROP) == "phone"
     assert kind(machine="aarch64\n", properties=GETPROP + "[ro.boot.qemu]: [1]\n") == "emulated-arm64"
     assert kind(machine="x86_64\n", properties=GETPROP) == "host-x86"  # an emulator on a desktop is no phone

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -157,3 +158,39 @@ def test_clocks_and_temperatures_of_the_timed_part() -> None:
         "temperature_c": {"0 skin": {"min": 31.5, "max": 34.0}, "5 cold": {"min": -5.0, "max": -5.0}},
     }
     assert readings.fields([run(before, state(1, None, None))]) == {}
+
+
+def _at(*khz: int) -> journal.Journal:
+    """A run whose processor 4 was seen at these clocks while it was timed; processor 0 is not its own."""
+    looks = [
+        {"kind": "state", "at_ns": at, "frequency_khz": {"4": one, "0": 1}, "temperature_mc": None,
+         "resident_bytes": None, "peak_resident_bytes": None}
+        for at, one in enumerate((5, *khz))
+    ]  # fmt: skip
+    return journal.parse(test_journal.written(test_journal.START | {"cpus": [4]}, test_journal.LOAD, *looks))
+
+
+def test_a_clock_that_falls_is_a_doubt() -> None:
+    assert readings.slowed([_at(2_400_000, 2_000_000), _at(2_300_000)]) is None
+    assert readings.slowed([_at(2_400_000, 2_400_000), _at(2_300_000, 1_800_000)]) == (
+        "the clock of processor 4 was between 1.80 and 2.40 GHz"
+    )
+    assert readings.slowed([]) is None
+
+
+@pytest.mark.parametrize(("kind", "pin", "doubted"), [("sbc", "0", True), ("sbc", "all", False), ("phone", "0", False)])
+def test_a_boards_row_says_that_its_clock_fell(
+    runners: Callable[[str], Runner],
+    given: Given,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: record.Kind,
+    pin: str,
+    doubted: bool,
+) -> None:
+    runners("onnxruntime")
+    opened = open_session(tmp_path, settings=ONCE.model_copy(update={"pin": pin}))
+    opened.facts = replace(opened.facts, kind=kind)
+    monkeypatch.setattr(readings, "slowed", lambda runs: f"{len(runs)} runs slowed down")
+    rows = rows_of(given, opened)
+    assert ["1 runs slowed down" in row.valid.reasons for row in rows] == [doubted, doubted]

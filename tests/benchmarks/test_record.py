@@ -4,12 +4,12 @@ import json
 import platform
 import statistics
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from tests.benchmarks.rows import entry, row
-from tprune.benchmarks import record
+from tprune.benchmarks import figures, pictures, record, standings
 from tprune.errors import ArtifactError, TpruneError
 
 CONTRACT = {
@@ -99,7 +99,7 @@ def test_what_was_not_measured_is_null(tmp_path: Path) -> None:
         ({"decode": "beam 5"}, "row 1: decode: String should match pattern"),
         (
             {"environment": {"kind": "laptop", "cpu": "x"}},
-            "row 1: environment.kind: Input should be 'phone', 'sbc', 'host-x86' or 'emulated-arm64'",
+            "row 1: environment.kind: Input should be 'phone', 'sbc', 'host-x86', 'host-arm64' or 'emulated-arm64'",
         ),
         ({"valid": {"ok": False, "reasons": []}}, "row 1: valid: ok has to be false exactly when there are reasons"),
         (
@@ -161,8 +161,16 @@ def test_read_all_refuses_an_empty_folder(tmp_path: Path) -> None:
 def test_environment_names_this_machine() -> None:
     found = record.environment()
     assert found.cpu not in ("", "unknown")
-    assert found.kind == ("host-x86" if platform.machine() == "x86_64" else "sbc")
+    assert found.kind == "host-x86" if platform.machine() == "x86_64" else found.kind in ("sbc", "host-arm64")
     assert found.model_dump()["libraries"]["numpy"]
+
+
+def test_every_kind_of_machine_has_a_name_and_a_mark() -> None:
+    kinds = set(get_args(record.Kind))
+    assert kinds == standings.KINDS.keys()
+    timed = kinds - {standings.EMULATED}
+    for marks in (figures.SYMBOLS, pictures.MARKERS):
+        assert marks.keys() == timed and len({*marks.values()}) == len(timed)
 
 
 def test_cpu_name_of_x86_and_arm(tmp_path: Path) -> None:
