@@ -94,3 +94,11 @@ def test_what_is_trained_and_tested_on_is_what_the_settings_name(made: Made) -> 
     lengths = opened.split("dev").lengths.mean(axis=0)
     assert filling.mean_lengths(made.text) == tuple(round(float(mean)) for mean in lengths)
     assert artifact.read(made.text.path).manifest["config"]["valid"] == "dev"
+
+
+def test_training_with_shs_records_how_many_lines_are_effective(made: Made, tmp_path: Path) -> None:
+    out = stages.shs(tmp_path / "out", made.model, made.analysis, made.text, made.recipe.shs, None).make(False).path
+    evaluations = [entry for entry in read_json(out / "history.json") if "eval_loss" in entry]
+    assert evaluations
+    for entry in evaluations:
+        assert all(0 < entry[f"effective_{kind}"] <= 1 for kind in ("ffn", "qk", "vo"))
