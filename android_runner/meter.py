@@ -5,6 +5,7 @@ turns within seconds and the link is idle meanwhile. What a group of models need
 """
 
 import contextlib
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ from tprune.export import description
 from tprune.json_file import read_json, write_json
 
 ROUND = "round"  # the folder of the program that a round is
+LIKE_THE_LAST = 0.8  # of the last round's time: before, nobody looks whether this one has ended
 IN_TURN = (  # $0: folders beside its own; "$@": what starts the runner
     f'for one in $0; do rm -f "../$one/{run_file.JOURNAL}"; done; '
     'for one in $0; do (cd "../$one" && exec "$@") || exit; done'
@@ -82,6 +84,7 @@ class DeviceMeter:
                 fix="name a phone, a board or this machine",
             )
         assert facts.abi is not None  # the session has seen to it
+        self._lasted = 0.0  # seconds that the last round of these models took
         self._runner = session.build_runner(settings.engine, facts.abi)
         session.environment()  # kept from now on: the table is of this device
 
@@ -100,6 +103,7 @@ class DeviceMeter:
             turns.append(Turn(f"turn-{number}", task, bundle, self._job(bundle)))
         rounds: list[dict[str, Journal]] = []
         gates: list[Gate] = []
+        self._lasted = 0.0
 
         def go_on() -> None:
             tell(f"push {len(turns)} models")
@@ -190,14 +194,16 @@ class DeviceMeter:
         device, shift = self._session.device, number % len(turns)
         order = " ".join(turn.folder for turn in [*turns[shift:], *turns[:shift]])
         folder = f"{package.RUNS}/{ROUND}"
+        begin = time.monotonic()
         with execution.ended_when_stopped(device, folder):
             device.start(folder, ["sh", "-c", IN_TURN, order, *package.command(self._runner)])
             device.wait(
                 folder,
                 sum(execution.longest_seconds(turn.job) for turn in turns),
-                sum(turn.job.seconds for turn in turns),
+                LIKE_THE_LAST * self._lasted,
                 [f"{package.RUNS}/{turn.folder}/{run_file.JOURNAL}" for turn in turns],
             )
+            self._lasted = time.monotonic() - begin
             return {turn.task.name: journal.parse(execution.read(device, turn.folder, ROUND)) for turn in turns}
 
     def _remove(self, turns: Sequence[Turn]) -> None:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,15 @@ from tests.android_runner.phones import Desk, desk, starts_of
 from tests.artifacts import error_of
 from tests.command import tprune
 from tprune import artifact
-from tprune.android_runner import build, links
 from tprune.android_runner import device as devices
+from tprune.android_runner import links, toolchain
 from tprune.android_runner.build import Runner
 from tprune.android_runner.device import Gate
 from tprune.android_runner.links import Local, Said
 from tprune.android_runner.meter import DeviceMeter
 from tprune.android_runner.refusals import DeviceLostError
 from tprune.android_runner.session import Session
-from tprune.android_runner.transport import Device
+from tprune.android_runner.transport import Device, State
 from tprune.benchmarks import filling, probes, standings, table
 from tprune.benchmarks.probes import Grid, Task
 from tprune.benchmarks.record import Verdict
@@ -57,7 +57,7 @@ def phones(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
 
 
 def two_models() -> tuple[Task, ...]:
-    """The model without layers at two lengths, and one with two wide networks."""
+    """The model without layers, one with a whole layer, and one with two wide networks."""
     grid = Grid((16,), (1,), (16,), (8192,), (15, 120))
     groups = {group.name: group.tasks for group in probes.groups(WIDE, grid, TARGET, copies=2)}
     return *groups["output 16"][:2], groups["decoder.ffn 16"][1]
@@ -84,19 +84,27 @@ def left_on(folder: Path) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["onnxruntime", "executorch"])
 def test_models_take_turns_on_a_device(
-    runners: Callable[[str], Runner], made_before: Path, tmp_path: Path, engine: str
+    runners: Callable[[str], Runner], made_before: Path, tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runners(engine)
     settings = SETTINGS.model_copy(update={"engine": engine, "seconds": 0.3})
     device = Device(Local(str(tmp_path / "device")))
     meter = meter_of(tmp_path, device, made_before, settings, pin="0")
-    told: list[str] = []
+    told, quiet = list[str](), list[float]()
+    wait = device.wait
+
+    def waited(folder: str, longest: float, least: float, grows: Sequence[str]) -> State:
+        quiet.append(least)
+        return wait(folder, longest, least, grows)
+
+    monkeypatch.setattr(device, "wait", waited)
     tasks = two_models()
     times = meter(tasks, told.append)
-    assert list(times) == ["base", "step", "decoder.ffn width=8192"]
+    assert quiet[0] == 0 and all(0.8 * 0.3 / 3 < least < 60 for least in quiet[1:])  # a round's, known from the last
+    assert list(times) == ["base", "output vocabulary=15", "decoder.ffn width=8192"]
     assert {len(rounds) for rounds in times.values()} == {3}
-    base, step, wide = (float(np.median(rounds)) for rounds in times.values())
-    assert 0 < step < base < wide
+    base, layer, wide = (float(np.median(rounds)) for rounds in times.values())
+    assert 0 < base < min(layer, wide)
     assert [line for line in told if line.startswith("round")] == [f"round {n}/3 of 3 models" for n in (1, 2, 3)]
     assert left_on(tmp_path / "device") == []
     environment, valid = meter.machine()
@@ -276,7 +284,7 @@ def test_no_runner_is_told_before_anything_is_exported(
     def missing(name: str) -> str:
         raise MachineError("a tool is missing", where=name, fix=f"install {name}")
 
-    monkeypatch.setattr(build, "_tool", missing)
+    monkeypatch.setattr(toolchain, "tool", missing)
     device = Device(Local(str(tmp_path / "device")))
     assert error_of(meter_of, tmp_path, device, made_before) == "c++: a tool is missing · install c++"
 
