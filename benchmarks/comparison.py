@@ -167,8 +167,8 @@ def open_entry(engine: str, entry: Artifact, threads: int, beams: int = 1) -> tu
         torch.set_num_threads(threads)
         model = checkpoint.load(entry.path)
         return TorchEngine(model), replace(Search.of(model), beams=beams)
-    opened = runtime.open_bundle(entry.path, threads)
-    return opened, Search(**description.read(entry.path).search | {"beams": beams})
+    search = Search(**description.read(entry.path).search)
+    return runtime.open_bundle(entry.path, threads), replace(search, beams=beams)
 
 
 def _decode(beams: int) -> str:

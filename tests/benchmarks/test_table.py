@@ -153,7 +153,9 @@ def test_a_projection_that_fits_into_the_cache_alone_costs_what_it_does_behind_l
             return {task.name: [ms(task)] * 3 for task in tasks}
 
     made = filling.fill(tmp_path / "table", LIKE, SOURCE, TARGET, Table(), open_meter=lambda _: Cached())(False)
-    trimmed = TPruneConfig(**{**LIKE.to_dict(), "vocab_size": 120, "decoder_shapes": LIKE.decoder_shapes[:1]})
+    trimmed = TPruneConfig(
+        **{**LIKE.to_dict(), "vocab_size": 120, "decoder_shapes": lines.layer_shapes(LIKE, "decoder")[:1]}
+    )
     assert table.predict(table.read(made.path), trimmed) == pytest.approx(whole(trimmed), rel=1e-4)
 
 
