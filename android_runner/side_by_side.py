@@ -1,14 +1,16 @@
 """Devices side by side, a thread each: one that fails is told at once, and all end when nobody waits any more."""
 
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 from tprune.android_runner.transport import Device
 from tprune.errors import TpruneError
 
 Found = TypeVar("Found")
+# A Ctrl-C that comes just before Python begins to wait does not end the waiting: it is heard when that is over.
+DEAF_SECONDS = 0.5
 
 
 def on_all(
@@ -32,7 +34,7 @@ def on_all(
     with ThreadPoolExecutor(len(devices)) as pool:
         try:
             asked = {pool.submit(work, device): device for device in devices}
-            for number, done in enumerate(as_completed(asked), start=1):
+            for number, done in enumerate(_as_they_end(asked), start=1):
                 error = done.exception()
                 if error is None:
                     continue
@@ -47,3 +49,10 @@ def on_all(
     if failed is not None:
         raise failed
     return [done.result() for done in asked]
+
+
+def _as_they_end(asked: Iterable[Future[Found]]) -> Iterator[Future[Found]]:
+    left = {*asked}
+    while left:
+        ended, left = wait(left, DEAF_SECONDS, FIRST_COMPLETED)
+        yield from ended
