@@ -98,7 +98,7 @@ def test_a_kept_gate_is_judged_by_the_limit_of_today(
     runners: Callable[[str], Runner], given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runners("onnxruntime")
-    opened = open_session(tmp_path)
+    opened = open_session(tmp_path, settings=QUICK.model_copy(update={"cool_celsius": 40.0}))
     monkeypatch.setattr(opened, "_cool_down", lambda: Gate(38.0, 0.0, True))
     started = starts_of(opened.device, monkeypatch)
     assert opened.run(given.bundles["small"], "one", [[5, 6]], runs=1).gate.passed
