@@ -18,10 +18,10 @@ import torch
 
 from tprune import artifact
 from tprune.artifact import Artifact
-from tprune.benchmarks import latency, probes, record
+from tprune.benchmarks import calibration, latency, probes, record
 from tprune.benchmarks.probes import Grid, Task
 from tprune.benchmarks.record import Environment, Verdict
-from tprune.benchmarks.table import FILE, KIND, LatencyTable, write
+from tprune.benchmarks.table import FILE, KIND, LatencyTable, predict, write
 from tprune.delivery_config import Export, Table
 from tprune.errors import ModelError
 from tprune.export import description, runtime
@@ -180,7 +180,8 @@ def fill(
             meter = open_meter(scratch) if open_meter else LocalMeter(scratch, settings, source_tokens)
             grid = _grid(like, settings)
             times = _times(scratch, probes.groups(like, grid, target_tokens, settings.copies), meter, tell)
-            write(_table(grid, times, source_tokens, target_tokens, settings, *meter.machine()), partial / FILE)
+            made = _table(grid, times, source_tokens, target_tokens, settings, *meter.machine())
+            write(_calibrated(made, like, grid, times), partial / FILE)
         return artifact.read(out, KIND)
 
     return make
@@ -258,6 +259,13 @@ def _table(
             for name, rounds in tasks.items()
         ),
     )
+
+
+def _calibrated(made: LatencyTable, like: TPruneConfig, grid: Grid, times: Mapping[str, probes.Times]) -> LatencyTable:
+    """The table with what whole models take for the sum of their parts."""
+    measured = probes.whole_ms(grid, times)
+    points = [(predict(made, config), measured[name]) for name, config in probes.whole_models(like, grid).items()]
+    return made.model_copy(update={"calibration": calibration.through(points)})
 
 
 CONVENTIONS = (

@@ -3,8 +3,9 @@
 A probe is a model whose layers hold nothing but one kind of sub-layer, several times over. One sub-layer's cost in
 place is then (time of the probe - time of the model without layers) / copies. The output projection, and what is in no
 layer, is what a model of one decoder layer takes besides that layer: without any layer it would find its weights in the
-cache, where a step of a whole model leaves none of them. Any machine that can time a model may fill a table: it gets
-models and lengths, and gives the median time of every round.
+cache, where a step of a whole model leaves none of them. Whole models, a shallow and the largest one, tell what is left
+between the sum of the parts and a model. Any machine that can time a model may fill a table: it gets models and
+lengths, and gives the median time of every round.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +23,8 @@ DECODER_ATTENTIONS = ("decoder.self_attn", "decoder.cross_attn")
 ATTENTIONS = ("encoder.self_attn", *DECODER_ATTENTIONS)
 FFNS = ("encoder.ffn", "decoder.ffn")
 BASE, ANCHOR = "base", "anchor"
-METHOD = 3  # counts up when other models are timed, or other costs made of their times
+WHOLE = "whole"
+METHOD = 4  # counts up when other models are timed, or other costs made of their times
 
 Times = Mapping[str, Sequence[float]]
 """By the task's name: the median of each round in ms, all tasks of a group timed in turn."""
@@ -97,7 +99,7 @@ def groups(like: TPruneConfig, grid: Grid, target_tokens: int, copies: int) -> l
         if d_model != grid.d_model[-1]:
             outputs.append(Task(ANCHOR, _model(like, grid, grid.d_model[-1]), target_tokens))
         for size in grid.vocabulary:
-            in_place = _model(like, grid, d_model, _whole_layer(grid), size)
+            in_place = _model(like, grid, d_model, {"decoder": _whole_layers(grid)["decoder"]}, size)
             outputs.append(Task(_name(OUTPUT, vocabulary=size), in_place, target_tokens))
         found.append(Group(f"{OUTPUT} {d_model}", d_model, tuple(outputs)))
         for part in (*ATTENTIONS, *FFNS):
@@ -106,7 +108,21 @@ def groups(like: TPruneConfig, grid: Grid, target_tokens: int, copies: int) -> l
                 for at in _points(part, grid)
             )
             found.append(Group(f"{part} {d_model}", d_model, (base, *probes)))
-    return found
+    widest = grid.d_model[-1]
+    base = Task(BASE, _model(like, grid, widest), target_tokens)
+    whole = (Task(name, config, target_tokens) for name, config in whole_models(like, grid).items())
+    return [*found, Group(f"{WHOLE} {widest}", widest, (base, *whole))]
+
+
+def whole_models(like: TPruneConfig, grid: Grid) -> dict[str, TPruneConfig]:
+    """Models by which the sum of all parts is held against a whole: of one layer a stack, and as deep as `like`."""
+    depths = {stack: len(lines.layer_shapes(like, stack)) for stack in lines.STACKS}
+    layer = _whole_layers(grid)
+    deep = {stack: layer[stack] * depths[stack] for stack in lines.STACKS}
+    return {
+        f"{WHOLE} shallow": _model(like, grid, grid.d_model[0], layer),
+        f"{WHOLE} deep": _model(like, grid, grid.d_model[-1], deep),
+    }
 
 
 def surfaces(grid: Grid, times: Mapping[str, Times], copies: int) -> dict[str, Surface]:
@@ -121,8 +137,7 @@ def surfaces(grid: Grid, times: Mapping[str, Times], copies: int) -> dict[str, S
         times: By the group's name.
         copies: Sub-layers in a probe.
     """
-    widest = [rounds[BASE] for name, rounds in times.items() if name.endswith(f" {grid.d_model[-1]}")]
-    anchor_ms = float(np.median([np.median(rounds) for rounds in widest]))
+    anchor_ms = _anchor_ms(grid, times)
     found: dict[str, list[Any]] = {}
     for d_model in grid.d_model:
         own = {name.removesuffix(f" {d_model}"): one for name, one in times.items() if name.endswith(f" {d_model}")}
@@ -131,6 +146,21 @@ def surfaces(grid: Grid, times: Mapping[str, Times], copies: int) -> dict[str, S
         for part, value in _costs(grid, own, base_ms, copies).items():
             found.setdefault(part, []).append(value)
     return {part: Surface(axes=_axes(part, grid), ms=values) for part, values in found.items()}
+
+
+def whole_ms(grid: Grid, times: Mapping[str, Times]) -> dict[str, float]:
+    """Milliseconds of the whole models, by name, compared with the model without layers as costs are."""
+    own = times[f"{WHOLE} {grid.d_model[-1]}"]
+    anchor_ms = _anchor_ms(grid, times)
+    return {
+        name: anchor_ms * float(np.median(np.divide(rounds, own[BASE]))) for name, rounds in own.items() if name != BASE
+    }
+
+
+def _anchor_ms(grid: Grid, times: Mapping[str, Times]) -> float:
+    """Of the widest model without layers, over all groups that hold it."""
+    widest = [rounds[BASE] for name, rounds in times.items() if name.endswith(f" {grid.d_model[-1]}")]
+    return float(np.median([np.median(rounds) for rounds in widest]))
 
 
 def _costs(grid: Grid, times: Mapping[str, Times], base_ms: float, copies: int) -> dict[str, Any]:
@@ -194,10 +224,13 @@ def _copied(part: str, at: Mapping[str, int], copies: int) -> dict[str, list[dic
     return {stack: [{name: shape}] * copies}
 
 
-def _whole_layer(grid: Grid) -> dict[str, list[dict[str, Any]]]:
-    """The largest decoder layer."""
-    attention = attention_shape(grid.heads[-1], grid.width[-1])
-    return {"decoder": [{"self_attn": attention, "cross_attn": attention, "ffn": grid.ffn[-1]}]}
+def _whole_layers(grid: Grid) -> dict[str, list[dict[str, Any]]]:
+    """The largest layer of each stack."""
+    attention, ffn = attention_shape(grid.heads[-1], grid.width[-1]), grid.ffn[-1]
+    return {
+        "encoder": [{"self_attn": attention, "ffn": ffn}],
+        "decoder": [{"self_attn": attention, "cross_attn": attention, "ffn": ffn}],
+    }
 
 
 def _model(

@@ -1,6 +1,7 @@
 """The latency table: what each component costs on one machine, in milliseconds, and what a whole model then takes.
 
-    latency(model) = fixed + output(vocabulary) + sum over layers and sub-layers of cost(width)
+    parts(model)   = fixed + output(vocabulary) + sum over layers and sub-layers of cost(width)
+    latency(model) = calibration(parts(model))
 
 One table is for one engine, precision, number of threads and machine, and for sentences of given lengths. Every cost is
 measured on a grid of widths and interpolated between (`tprune.benchmarks.filling` fills it).
@@ -17,6 +18,7 @@ from pydantic import ValidationError, model_validator
 
 from tprune import artifact
 from tprune.artifact import Artifact
+from tprune.benchmarks.calibration import Calibration
 from tprune.benchmarks.record import Environment, Verdict
 from tprune.benchmarks.standings import machine
 from tprune.errors import ArtifactError, InputError
@@ -94,6 +96,8 @@ class LatencyTable(Section):
     """Whether the decoder's attentions compute with keys as wide as values, the narrower filled up with zeros."""
     surfaces: Mapping[str, Surface]
     """By component: `encoder.ffn` and the like, `output`, `fixed`."""
+    calibration: Calibration = Calibration()
+    """What whole models take for the sum of their parts; tables without one predict the sum."""
     valid: Verdict = Verdict(ok=True)
     """Whether the times may be quoted: a device may have been warm."""
     raw: tuple[Mapping[str, Any], ...] = ()
@@ -132,6 +136,14 @@ class LatencyTable(Section):
             OUTPUT, d_model=d_model, vocabulary=vocabulary
         )
 
+    def whole(self, parts_ms: float) -> float:
+        """Milliseconds of a whole model whose parts take so long."""
+        return self.calibration.whole(parts_ms)
+
+    def parts(self, whole_ms: float) -> float:
+        """Milliseconds of the parts of a whole model that takes so long."""
+        return self.calibration.parts(whole_ms)
+
 
 def predict(table: LatencyTable, config: TPruneConfig) -> float:
     """Milliseconds of one sentence.
@@ -139,25 +151,32 @@ def predict(table: LatencyTable, config: TPruneConfig) -> float:
     Raises:
         InputError: A width, vocabulary or d_model that the table does not reach.
     """
-    return sum(breakdown(table, config).values())
+    return table.whole(sum(breakdown(table, config).values()))
 
 
 def by_component(table: LatencyTable, config: TPruneConfig) -> dict[str, float]:
     """Milliseconds by component over all layers, as `decoder.ffn`, and `output`, all that is in no layer.
 
+    What the whole model takes more or less than the sum is shared in proportion.
+
     Raises:
         InputError: As for `predict`.
     """
     found: dict[str, float] = {}
-    for part, ms in breakdown(table, config).items():
+    parts = breakdown(table, config)
+    share = predict(table, config) / sum(parts.values())
+    for part, ms in parts.items():
         stack, _, name = part.partition(".")
         component = f"{stack}.{name.partition('.')[2]}" if name else OUTPUT
-        found[component] = found.get(component, 0.0) + ms
+        found[component] = found.get(component, 0.0) + ms * share
     return dict(sorted(found.items()))
 
 
 def breakdown(table: LatencyTable, config: TPruneConfig) -> dict[str, float]:
-    """Milliseconds by part: `rest`, and every sub-layer that is there, as `decoder.0.ffn`; errors as for `predict`."""
+    """Milliseconds by part, as measured among its own kind: `rest`, and every sub-layer, as `decoder.0.ffn`.
+
+    Errors as for `predict`.
+    """
     parts = {"rest": table.rest(config.d_model, config.output_size)}
     for stack, index, name, shape in _sublayers(config):
         parts[f"{stack}.{index}.{name}"] = table.sublayer(config.d_model, stack, name, shape)

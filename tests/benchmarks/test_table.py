@@ -159,6 +159,32 @@ def test_a_projection_that_fits_into_the_cache_alone_costs_what_it_does_behind_l
     assert table.predict(table.read(made.path), trimmed) == pytest.approx(whole(trimmed), rel=1e-4)
 
 
+def test_a_whole_model_that_no_cache_holds_is_predicted_as_it_is_measured(tmp_path: Path) -> None:
+    """Beyond what the largest sum of like sub-layers takes, every millisecond takes twice as long."""
+    most = max(
+        whole(task.config)
+        for group in probes.groups(LIKE, probes.grid_for(LIKE, (16,)), TARGET, 2)
+        for task in group.tasks
+        if probes.WHOLE not in task.name
+    )
+
+    class Crowded(Steady):
+        def __call__(self, tasks: Sequence[Task], tell: Any) -> dict[str, list[float]]:
+            return {task.name: [slow(whole(task.config, task.target_tokens))] * 3 for task in tasks}
+
+    def slow(ms: float) -> float:
+        return ms + max(0.0, ms - most)
+
+    settings = Table(d_models=(16,), copies=2)
+    made = filling.fill(tmp_path / "table", LIKE, SOURCE, TARGET, settings, open_meter=lambda _: Crowded())(False)
+    filled_table = table.read(made.path)
+    models = probes.whole_models(LIKE, probes.grid_for(LIKE, (16,)))
+    assert slow(whole(models["whole deep"])) > 1.1 * whole(models["whole deep"])
+    for config in models.values():
+        assert table.predict(filled_table, config) == pytest.approx(slow(whole(config)), rel=1e-4)
+    assert sum(table.by_component(filled_table, LIKE).values()) == pytest.approx(table.predict(filled_table, LIKE))
+
+
 def test_a_trimmed_models_probes_say_as_many_tokens_as_their_names(tmp_path: Path) -> None:
     like = TPruneConfig(**{**LIKE.to_dict(), "output_vocab_size": 160})
     grid = probes.grid_for(like)

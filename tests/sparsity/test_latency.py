@@ -30,6 +30,12 @@ class Linear:
     def rest(self, d_model: int, vocabulary: int) -> float:
         return 0.5 + 0.1 * vocabulary
 
+    def whole(self, parts_ms: float) -> float:
+        return parts_ms
+
+    def parts(self, whole_ms: float) -> float:
+        return whole_ms
+
 
 def target(**values: Any) -> Target:
     given = {"name": "t", "grid": 4, "planner": "latency", "budget": "speedup", "amount": 2.0, "table": "t"}
@@ -199,3 +205,27 @@ def test_attention_shapes_of_unequal_width_are_planned() -> None:
     shapes.decoder_shapes = [{"self_attn": attention(3, 2, 4), "cross_attn": attention(2, 4, 3), "ffn": 5}]
     chosen = planner.make(shapes, target(grid=1, amount=1.7), random_scores(shapes), costs=Linear())
     plan.check(chosen, shapes)
+
+
+class Crowded(Linear):
+    """A machine on which a model takes longer than its parts, the more of them there are."""
+
+    def whole(self, parts_ms: float) -> float:
+        return parts_ms + 0.02 * parts_ms**2
+
+    def parts(self, whole_ms: float) -> float:
+        return float((-1 + (1 + 0.08 * whole_ms) ** 0.5) / 0.04)
+
+
+@pytest.mark.parametrize("speedup", [1.2, 2.0, 3.0])
+def test_a_budget_is_of_whole_models_not_of_their_parts(speedup: float) -> None:
+    shapes = config(d_model=12, heads=2, width=8, ffn=12, depth=2)
+    scores = random_scores(shapes)
+    chosen = planner.make(shapes, target(amount=speedup), scores, costs=Crowded())
+    dense_parts = latency.total(shapes, Linear())
+    dense_ms, took_ms = dense_parts + 0.02 * dense_parts**2, spent(shapes, chosen) + 0.02 * spent(shapes, chosen) ** 2
+    assert chosen.how["predicted_ms"] == pytest.approx(took_ms)
+    assert chosen.how["predicted_speedup"] == pytest.approx(dense_ms / took_ms)
+    assert took_ms <= dense_ms / speedup
+    # by the parts alone more would have had to go
+    assert spent(shapes, chosen) >= spent(shapes, planner.make(shapes, target(amount=speedup), scores, costs=Linear()))

@@ -98,6 +98,12 @@ class ByWidth:
     def rest(self, d_model: int, vocabulary: int) -> float:
         return 10.0
 
+    def whole(self, parts_ms: float) -> float:
+        return parts_ms
+
+    def parts(self, whole_ms: float) -> float:
+        return whole_ms
+
 
 def milliseconds(shapes: dict[str, list[dict[str, Any]]]) -> float:
     """What ByWidth says of a model, summed up here."""

@@ -26,7 +26,7 @@ Keep = Mapping[str, tuple[int, ...]]
 
 
 class Costs(Protocol):
-    """Milliseconds of the parts of a model; they add up."""
+    """Milliseconds of the parts of a model, which add up, and of the whole, which rises with their sum."""
 
     def sublayer(self, d_model: int, stack: str, name: str, shape: Any) -> float:
         """Of one sub-layer of this shape."""
@@ -34,6 +34,14 @@ class Costs(Protocol):
 
     def rest(self, d_model: int, vocabulary: int) -> float:
         """Of everything that is in no layer."""
+        ...
+
+    def whole(self, parts_ms: float) -> float:
+        """Of a model whose parts take so long."""
+        ...
+
+    def parts(self, whole_ms: float) -> float:
+        """Of the parts of a model that takes so long."""
         ...
 
 
@@ -87,7 +95,7 @@ def make(
     known, forced = importance or Importance(), layers or {}
     dense_ms = total(whole or config, costs)
     assert target.amount is not None
-    budget = target.amount if target.budget == "milliseconds" else dense_ms / target.amount
+    budget = costs.parts(target.amount if target.budget == "milliseconds" else dense_ms / target.amount)
     stacks, parts = [], []
     for stack in lines.STACKS:
         own = []
@@ -100,13 +108,15 @@ def make(
         stacks.append(Stack(tuple(own), needs_anchor=anchored))
     rest = costs.rest(config.d_model, config.output_size)
     try:
-        chosen = knapsack.solve(stacks, budget - rest, dense_ms / TICKS)
+        chosen = knapsack.solve(stacks, budget - rest, costs.parts(dense_ms) / TICKS)
     except PlanError:
-        raise _impossible(target, stacks, rest, budget, dense_ms) from None
+        least_ms = costs.whole(rest + _least(stacks))
+        raise _impossible(target, costs.whole(budget), least_ms, dense_ms) from None
+    predicted_ms = costs.whole(rest + chosen.cost)
     predicted = {
         "dense_ms": dense_ms,
-        "predicted_ms": rest + chosen.cost,
-        "predicted_speedup": dense_ms / (rest + chosen.cost),
+        "predicted_ms": predicted_ms,
+        "predicted_speedup": dense_ms / predicted_ms,
         "kept_saliency": chosen.value,
     }
     keep = _keep(config, parts, chosen.picks)
@@ -115,12 +125,13 @@ def make(
 
 def total(config: TPruneConfig, costs: Costs) -> float:
     """Milliseconds of a whole model."""
-    return costs.rest(config.d_model, config.output_size) + sum(
+    layers = sum(
         costs.sublayer(config.d_model, stack, name, shape)
         for stack in lines.STACKS
         for layer in lines.layer_shapes(config, stack)
         for name, shape in layer.items()
     )
+    return costs.whole(costs.rest(config.d_model, config.output_size) + layers)
 
 
 def _layer(
@@ -238,9 +249,10 @@ def _keep(
     return keep
 
 
-def _impossible(target: Target, stacks: Sequence[Stack], rest: float, budget: float, dense_ms: float) -> PlanError:
+def _least(stacks: Sequence[Stack]) -> float:
+    """The parts of the smallest layers that may be left."""
     groups = [group for stack in stacks for layer in stack.layers for group in layer.groups]
-    least = rest + sum(min(option.cost for option in group) for group in groups)
+    least = sum(min(option.cost for option in group) for group in groups)
     for stack in stacks:
         if stack.needs_anchor:
             least += min(
@@ -250,11 +262,15 @@ def _impossible(target: Target, stacks: Sequence[Stack], rest: float, budget: fl
                 for option in group
                 if option.anchor
             )
+    return least
+
+
+def _impossible(target: Target, budget: float, least_ms: float, dense_ms: float) -> PlanError:
     return PlanError(
         "the budget cannot be met",
         where=f"target {target.name}",
         got=f"{budget:.3f} ms of the model's {dense_ms:.3f}",
-        wanted=f"more than {least:.3f} ms, {dense_ms / least:.2f} times as fast",
+        wanted=f"more than {least_ms:.3f} ms, {dense_ms / least_ms:.2f} times as fast",
         fix=f"{'lower the speedup or' if target.budget == 'speedup' else 'allow more time, lower'} the grid, "
         "or cut the vocabulary",
     )
