@@ -1,7 +1,7 @@
 """Whether the native runners translate as the Python runtime does, and what they add to the engine's own time.
 
 Run as `python -m tprune.android_runner.identity CORPUS OUT.json BUNDLE ...`: test sentences one at a time on this
-machine, each bundle by its quickest mode.
+machine, each bundle by its quickest mode. A bundle's folder names its model.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from tprune.android_runner.run_file import Job
 from tprune.android_runner.transport import Device
 from tprune.artifact import Artifact
 from tprune.benchmarks import comparison, quality, record
-from tprune.benchmarks.record import DENSE, Row
+from tprune.benchmarks.record import Row
 from tprune.entry import script
 from tprune.export import description
 from tprune.export.runtime import open_bundle
@@ -78,7 +78,7 @@ def _main(corpus: Path, out: Path, bundles: list[Path]) -> None:
             experiment=out.stem,
             dataset=quality.dataset_name(text),
             split=quality.split_name(opened),
-            model=DENSE,
+            model=path.resolve().name,
             engine=said.engine,
             engine_version=said.engine_version,
             precision=said.precision,
@@ -86,6 +86,7 @@ def _main(corpus: Path, out: Path, bundles: list[Path]) -> None:
             decode="greedy",
             environment=record.environment(),
             parameters=said.parameters,
+            size_bytes=comparison.size_bytes(bundle),
             **comparison.hashes(bundle),
             made_by=made_by(),
             **fields,
