@@ -46,13 +46,16 @@ def test_every_engine_and_precision_translates_alike(
 
 def test_what_was_measured_on_real_sentences() -> None:
     rows = [row.model_dump() for row in record.read_all(RECORDED)]
-    assert {(row["engine"], row["precision"]) for row in rows} == {
+    dense = [row for row in rows if row["model"] == "dense"]
+    assert {(row["engine"], row["precision"]) for row in dense} == {
         (engine, precision) for engine in build.RUNNERS for precision in ("fp32", "int8")
     }
+    assert all(row["valid"]["ok"] for row in dense)
     for row in rows:
         assert (row["sentences"], row["identical_to_python"]) == (500, 500)
-        assert 0 < row["runner_overhead"] <= 0.02
-        assert row["valid"]["ok"] and row["environment"]["kind"] == "host-x86"
+        # of a pruned model that the engine is quick with, the runner's own share may be more: then the row says so
+        assert row["valid"]["ok"] == (0 < row["runner_overhead"] <= 0.02)
+        assert row["environment"]["kind"] == "host-x86"
         assert row["dataset"] == "multi30k-ende" and not row["made_by"]["dirty"]
 
 
