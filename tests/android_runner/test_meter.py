@@ -44,6 +44,9 @@ SETTINGS = Table(rounds=3, seconds=0)
 SMALL = {"table.points": 2, "table.least_width": 16, "table.copies": 1, "table.rounds": 2, "table.seconds": 0}
 
 
+GROUPS = ("output", *probes.ATTENTIONS, *probes.FFNS, probes.WHOLE)
+
+
 @pytest.fixture(scope="module")
 def made_before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Models and bundles that one test's meter made need not be made by the next one's."""
@@ -141,7 +144,7 @@ def test_a_killed_table_of_a_device_goes_on_by_the_command_line(
     assert left_on(where) == []
     made = table.read(artifact.read(tmp_path / "table", "latency-table").path)
     raw = {(one["group"], one["model"]): list(one["round_ms"]) for one in made.raw}
-    assert {group for group, _ in raw} == {f"{part} 16" for part in ("output", *probes.ATTENTIONS, *probes.FFNS)}
+    assert {group for group, _ in raw} == {f"{part} 16" for part in GROUPS}
     for name, times in before.items():
         for model, rounds in times.items():
             assert raw[name.removeprefix("times ").removesuffix(".json"), model] == rounds
