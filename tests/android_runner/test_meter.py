@@ -42,8 +42,6 @@ LIKE = dense_config(d_model=16, heads=1, ffn=16, encoder_layers=1, decoder_layer
 WIDE = dense_config(d_model=16, heads=1, ffn=8192, encoder_layers=1, decoder_layers=1, vocab_size=120)
 SETTINGS = Table(rounds=3, seconds=0)
 SMALL = {"table.points": 2, "table.least_width": 16, "table.copies": 1, "table.rounds": 2, "table.seconds": 0}
-
-
 GROUPS = ("output", *probes.ATTENTIONS, *probes.FFNS, probes.WHOLE)
 
 
