@@ -2,6 +2,10 @@
 
 from typing import Any
 
+import pytest
+
+pytest.importorskip("ctranslate2", reason="skipped, needs pip install -e '.[peers]'")
+
 from tprune.benchmarks.footprint import fields
 
 
