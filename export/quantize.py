@@ -6,7 +6,7 @@ at a sentence's length; norms and softmax, which need the range; and the embeddi
 
 `int8` is the same arithmetic on x86 and on Arm without SME (with it, an emulator's logits differ): activations
 unsigned, one scale a tensor, found at run time; weights signed, one scale an output column, in 7 bits. Sums of
-products are exact; the scales come from fp32, whose last bit seems to move a value by one step of its scale now and
+products are exact; what is between them is fp32, whose last bit moves an activation by one step of its scale now and
 then (docs/device.md). Two products of a full 8-bit weight overflow the 16-bit sums of x86 processors without VNNI, so
 that a bundle would translate differently there than on a phone. Unsigned 8-bit weights would not, but x86 holds them
 in 16 bits: a step that reads its weights from memory took 1.5 times as long.

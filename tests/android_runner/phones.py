@@ -117,10 +117,13 @@ class Phone:
         self.namespace = namespace
         self.plug()
 
+    def command(self) -> tuple[str, ...]:
+        """What starts adbd."""
+        return (str(LOADER), "--library-path", ":".join(map(str, LIBRARIES)), str(ADBD))
+
     def plug(self) -> None:
-        """Start adbd."""
-        libraries = ":".join(map(str, LIBRARIES))
-        command = self.namespace.command(str(LOADER), "--library-path", libraries, str(ADBD))
+        """Start it."""
+        command = self.namespace.command(*self.command())
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         until(lambda: f":{PORT}" in self.namespace.run("ss", "-Hltn"), "adbd")
 
@@ -131,15 +134,20 @@ class Phone:
 
 
 class Desk:
-    """An adb server in a namespace, which reaches two phones: its own and, over a wire, another."""
+    """An adb server in a namespace, which reaches two phones: its own and, over a wire, another.
 
-    def __init__(self, home: Path) -> None:
+    Args:
+        home: For the server's files.
+        other: Makes the other phone in its namespace.
+    """
+
+    def __init__(self, home: Path, other: Callable[[Namespace], Phone] = Phone) -> None:
         self.here, self.there = Namespace(), Namespace()
         self.here.run("ip", "link", "add", "here", "type", "veth", "peer", "there", "netns", str(self.there.holder.pid))
         for namespace, wire, address in ((self.here, "here", "10.9.8.1"), (self.there, "there", "10.9.8.2")):
             namespace.run("ip", "address", "add", f"{address}/24", "dev", wire)
             namespace.run("ip", "link", "set", wire, "up")
-        self.phones = (Phone(self.here), Phone(self.there))
+        self.phones = (Phone(self.here), other(self.there))
         self.serials = (f"127.0.0.1:{PORT}", f"10.9.8.2:{PORT}")
         self.adb = ("env", f"HOME={home}", *self.here.command("adb", "-P", str(SERVER_PORT)))
         self.call("start-server")
@@ -195,14 +203,14 @@ class Desk:
 
 
 @contextlib.contextmanager
-def desk(home: Path) -> Iterator[Desk]:
-    """Two phones on adb, or a visible skip."""
+def desk(home: Path, other: Callable[[Namespace], Phone] = Phone) -> Iterator[Desk]:
+    """Two phones on adb, see `Desk`, or a visible skip."""
     need("adb", "ip", "ss", "nsenter", "unshare")
     if not ADBD.exists():
         pytest.skip(f"skipped, needs adbd of Debian 13 in {DEBIAN13}: run .ci/debian13")
     if subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode:
         pytest.skip("skipped, needs to be root for network namespaces")
-    made = Desk(home)
+    made = Desk(home, other)
     try:
         yield made
     finally:
