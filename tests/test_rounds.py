@@ -90,6 +90,15 @@ def test_everybody_recovers_on_the_same_lessons_the_dense_model_too(made: Path) 
     assert (configs[0]["skip"], configs[0]["learning_rate"]) == (12 - 8, 1e-3)
 
 
+def test_without_the_dense_models_own_row_all_else_is_as_it_was(made: Path) -> None:
+    told: list[str] = []
+    recipe = _recipe(made.parent)
+    recipe = recipe.model_copy(update={"distill": recipe.distill.model_copy(update={"dense": False})})
+    pipeline.run(recipe, made, told.append, "recover")
+    assert not any("dense-distilled" in line for line in told)
+    assert {line.partition(": ")[2].partition(" (")[0] for line in told} == {"up to date"}
+
+
 def test_a_second_run_makes_nothing_again(made: Path) -> None:
     told: list[str] = []
     pipeline.run(_recipe(made.parent), made, told.append, "recover")

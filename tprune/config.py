@@ -116,7 +116,9 @@ class Distill(Section):
     """Sequence-level distillation: the dense model's own translations of the training sources."""
 
     on: bool = False
-    """Whether recovery learns from them; the dense model then learns from them too, for a row of its own."""
+    """Whether recovery learns from them."""
+    dense: bool = True
+    """Whether the dense model learns from them too, for a row of its own; that takes longer than any target's."""
     beam: Positive = 5
     length_penalty: Annotated[float, Field(ge=0)] = 1.0
     mix: bool = True

@@ -70,7 +70,7 @@ def run(config: Config, out: Path, tell: Tell, until: str = "report") -> Artifac
     lessons = text
     if "distill" in steps and config.distill.on:
         last = lessons = settle(recovery.distill(out / "distilled", dense, text, config.distill), tell)
-    if "recover" in steps and config.distill.on:
+    if "recover" in steps and config.distill.on and config.distill.dense:
         # what the data brings without any pruning: not to be counted as pruning's
         models[DISTILLED] = settle(
             recovery.recover(out / DISTILLED, dense, dense, lessons, config.recovery, out / "logs" / DISTILLED), tell

@@ -28,6 +28,7 @@ from tprune.section import resolved
 from tprune.text.corpus import open_corpus, write_ids
 
 REPORT = "distill.json"
+ABOUT_RUN = ("on", "dense")  # settings of who learns from the corpus, not of the corpus
 CHUNK = 1024  # sentences between two files of the scratch folder: what a kill costs at most
 
 Tell = Callable[[str], None]
@@ -67,7 +68,7 @@ def inputs(text: Artifact, settings: Distill) -> dict[str, Any]:
             where=text.path,
             fix="give the corpus it was made from: the teacher needs each source once",
         )
-    return {**said, "distill": {key: value for key, value in resolved(settings).items() if key != "on"}}
+    return {**said, "distill": {key: value for key, value in resolved(settings).items() if key not in ABOUT_RUN}}
 
 
 def write(folder: Path, engine: Engine, search: Search, text: Artifact, settings: Distill, tell: Tell) -> Report:
