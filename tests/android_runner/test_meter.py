@@ -239,6 +239,7 @@ def test_what_goes_wrong_leaves_nothing_on_the_device(
 def test_an_interrupted_round_is_ended_on_the_device(
     runners: Callable[[str], Runner], made_before: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    runners("onnxruntime")
     asleep, device = tmp_path / "runner", Device(Local(str(tmp_path / "device")))
     asleep.mkdir()
     (asleep / "ort_runner").write_text("#!/bin/sh\nsleep 987 & wait\n")
