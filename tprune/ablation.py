@@ -1,7 +1,8 @@
 """Runs an ablation: what rows share is made once, each row is made and measured by itself, and all of it resumes.
 
-Run as `python -m tprune.ablation SUITE OUT [--run RUN] [--set section.key=value]`; it goes on where it was stopped, row
-by row, and `tprune report OUT` prints the rows. `--run` takes corpus, dense model and analysis of a run.
+Run as `python -m tprune.ablation SUITE OUT [--run RUN] [--set section.key=value] [--only "half.*"]`; it goes on where
+it was stopped, row by row, and `tprune report OUT` prints the rows. `--run` takes corpus, dense model and analysis of a
+run; `--only` makes, and reports, some of the rows.
 
 OUT/shared      corpus, dense model and analysis, SHS models, distilled text
 OUT/shapes      the plan of every shape
@@ -9,8 +10,9 @@ OUT/rows/ROW    plans, models, bundles and results of one row and seed
 OUT/results.json, OUT/report
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated
 
@@ -48,7 +50,7 @@ class Base:
         return pipeline.latency_table(config, named, shared, self.dense, self.text, tell)
 
 
-def run(suite: Suite, out: Path, tell: Tell, base_run: Path | None = None) -> Path:
+def run(suite: Suite, out: Path, tell: Tell, base_run: Path | None = None, only: Sequence[str] = ("*",)) -> Path:
     """Make and measure every row of a suite.
 
     A row that fails is told, and the others go on.
@@ -58,19 +60,21 @@ def run(suite: Suite, out: Path, tell: Tell, base_run: Path | None = None) -> Pa
         out: The directory of everything; made when absent.
         tell: Gets one line for every stage.
         base_run: Take corpus, dense model and analysis from this run instead of making them.
+        only: Patterns such as `half.*`, of which a row's SHAPE.NAME.SEED has to match one.
 
     Returns:
         Path of the file with all rows.
 
     Raises:
-        InputError: Settings of a row do not fit, or change what all rows share.
+        InputError: Settings of a row do not fit, or change what all rows share; or no row matches a pattern.
         TpruneError: A row failed; after the others are done.
     """
     config = settings.load(suite.recipe, suite.set)
-    own = {job.label: _config_of(suite, job, config) for job in jobs(suite)}
+    wanted = _matching(list(jobs(suite)), only)
+    own = {job.label: _config_of(suite, job, config) for job in wanted}
     out.mkdir(parents=True, exist_ok=True)
     base = _base(config, out / "shared", tell, base_run)
-    followed = {job.shape for job in jobs(suite) if job.follows(suite.table is not None)}
+    followed = {job.shape for job in wanted if job.follows(suite.table is not None)}
     shapes = {
         shape.name: pipeline.settle(
             stages.plan(
@@ -89,7 +93,7 @@ def run(suite: Suite, out: Path, tell: Tell, base_run: Path | None = None) -> Pa
     }
     rows: list[Row] = []
     failed: list[str] = []
-    for job in jobs(suite):
+    for job in wanted:
         try:
             rows += _row(suite, job, own[job.label], base, shapes.get(job.shape), out, tell)
         except TpruneError as error:
@@ -117,6 +121,13 @@ def gathered(rows: Iterable[Row]) -> list[Row]:
             seen.add(key)
         found.append(row)
     return found
+
+
+def _matching(all_jobs: Sequence[Job], only: Sequence[str]) -> list[Job]:
+    labels = [job.label for job in all_jobs]
+    if idle := [pattern for pattern in only if not any(fnmatchcase(label, pattern) for label in labels)]:
+        raise InputError("no row is called so", got=", ".join(idle), wanted=" | ".join(labels), fix="correct --only")
+    return [job for job in all_jobs if any(fnmatchcase(job.label, pattern) for pattern in only)]
 
 
 def _base(config: Config, folder: Path, tell: Tell, base_run: Path | None) -> Base:
@@ -227,10 +238,11 @@ def _main(
     out: Annotated[Path, typer.Argument(help="Directory of the runs and of results.json.")],
     base: Annotated[Path | None, typer.Option("--run", help="Corpus, dense model and analysis are there.")] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="section.key=value, for every row.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Rows as SHAPE.NAME.SEED, with * for anything.")] = None,
 ) -> None:
     chosen = load(suite)
     chosen = chosen.model_copy(update={"set": (*chosen.set, *(overrides or ()))})
-    print(run(chosen, out, tell_user, base))
+    print(run(chosen, out, tell_user, base, only or ("*",)))
 
 
 if __name__ == "__main__":

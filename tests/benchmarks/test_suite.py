@@ -108,6 +108,20 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     return folder / "out", again
 
 
+def test_some_rows_only(made: tuple[Path, list[str]], tmp_path: Path) -> None:
+    out, told = tmp_path / "out", list[str]()
+    shutil.copytree(made[0], out, symlinks=True)
+    given = suite.load(made[0].parent / "suite.toml")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(filling, "LocalMeter", PerWeight)
+        ablation.run(given, out, told.append, only=["small.random.*", "*.magnitude.1"])
+    assert {key for key, row in rows(out).items() if not row.dense} == {("magnitude", 1), ("random", 1), ("random", 2)}
+    assert all("up to date" in line for line in told)
+    error = error_of(lambda: ablation.run(given, tmp_path / "none", told.append, only=["random", "small.*"]))
+    assert error.startswith("no row is called so · got random · wanted small.magnitude.1 | ")
+    assert not (tmp_path / "none").exists()
+
+
 def rows(out: Path) -> dict[tuple[str | None, int | None], Row]:
     return {(row.criterion, row.seed): row for row in record.read(out / ablation.RESULTS) if row.decode == "greedy"}
 
