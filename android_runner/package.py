@@ -102,7 +102,7 @@ def pack(
         run = partial / RUNS / "one"
         run.mkdir(parents=True)
         write_run(run, bundle, job, sentences)
-        (run / START).write_text(f'cd "${{0%/*}}" && exec {" ".join(command(runner))}\n', encoding="ascii")
+        (run / START).write_text(f'cd "$(dirname "$0")" && exec {" ".join(command(runner))}\n', encoding="ascii")
     return artifact.read(out)
 
 

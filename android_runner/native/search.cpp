@@ -26,10 +26,10 @@ float greatest(std::span<const float> values) {
     std::memcpy(next.data(), values.data() + index, sizeof next);
     for (std::size_t four = 0; four < kFours; ++four) lanes[four] = next[four] > lanes[four] ? next[four] : lanes[four];
   }
+  Four best = lanes[0];  // in registers first: number by number each would wait for the one before
+  for (const Four& four : lanes) best = four > best ? four : best;
   float found = least;
-  for (const Four& four : lanes) {
-    for (std::size_t lane = 0; lane < 4; ++lane) found = std::max(found, four[lane]);
-  }
+  for (std::size_t lane = 0; lane < 4; ++lane) found = std::max(found, best[lane]);
   for (; index < values.size(); ++index) found = std::max(found, values[index]);
   return found;
 }

@@ -24,8 +24,11 @@ def test_a_folder_that_can_be_pushed_by_hand(
     assert not {"bundle.json", "tokenizer.json", "source.spm"} & names  # only the host needs them
     moved = tmp_path / "elsewhere"
     made.path.rename(moved)
-    subprocess.run(["sh", str(moved / "runs" / "one" / "start.sh")], check=True, timeout=60)
-    assert len(journal.finished((moved / "runs" / "one" / "journal.jsonl").read_bytes(), "here").timed) == 3
+    run = moved / "runs" / "one"
+    for start, folder in ((run / "start.sh", tmp_path), ("start.sh", run)):  # from elsewhere, and from beside it
+        subprocess.run(["sh", start], check=True, timeout=60, cwd=folder)
+        assert len(journal.finished((run / "journal.jsonl").read_bytes(), "here").timed) == 3
+        (run / "journal.jsonl").unlink()
 
 
 def test_only_what_changed_is_pushed(
