@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from tprune.benchmarks.prediction_tables import prediction_tables
 from tprune.benchmarks.record import Row, read_all
 from tprune.benchmarks.result_table import Table, engine_tables, footprint_tables, peer_tables, throughput_tables
 from tprune.errors import ArtifactError, InputError
@@ -18,14 +19,19 @@ def _synthetic(rows: Iterable[Row]) -> list[Table]:
     return engine_tables([row for row in rows if row.dataset == SYNTHETIC])
 
 
-SECTIONS: Mapping[str, tuple[str, Callable[[Iterable[Row]], list[Table]]]] = {
-    "results": (".", _real),
-    "synthetic": (".", _synthetic),
-    "decode": ("decode", peer_tables),
-    "precision": ("precision", engine_tables),
-    "shortlist": ("shortlist", engine_tables),
-    "throughput": ("throughput", throughput_tables),
-    "footprint": ("footprint", footprint_tables),
+def _of_rows(form: Callable[[Iterable[Row]], list[Table]]) -> Callable[[Path], list[Table]]:
+    return lambda folder: form(read_all(folder))
+
+
+SECTIONS: Mapping[str, tuple[str, Callable[[Path], list[Table]]]] = {
+    "results": (".", _of_rows(_real)),
+    "synthetic": (".", _of_rows(_synthetic)),
+    "decode": ("decode", _of_rows(peer_tables)),
+    "precision": ("precision", _of_rows(engine_tables)),
+    "shortlist": ("shortlist", _of_rows(engine_tables)),
+    "throughput": ("throughput", _of_rows(throughput_tables)),
+    "footprint": ("footprint", _of_rows(footprint_tables)),
+    "prediction": ("table", prediction_tables),
 }
 """By the name of their markers, `<!-- results -->` and `<!-- /results -->`: folder of result files, and their form."""
 
@@ -44,7 +50,7 @@ def readme_tables(results_folder: Path) -> dict[str, str]:
             "no such folder", where=results_folder, fix="give a folder of result files, such as benchmarks/results"
         )
     found = {
-        name: "\n\n".join(table.markdown() for table in form(read_all(results_folder / folder)))
+        name: "\n\n".join(table.markdown() for table in form(results_folder / folder))
         for name, (folder, form) in SECTIONS.items()
         if (results_folder / folder).is_dir()
     }

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.artifacts import error_of
 from tests.benchmarks.rows import EMULATED, PHONE, pruned, row
 from tprune.benchmarks import record
 from tprune.benchmarks.readme import readme_tables, update_readme
 from tprune.benchmarks.result_table import measured_table, plan_table, rows_to_markdown
 from tprune.errors import InputError
+from tprune.json_file import write_json
 
 HOT = {"ok": False, "reasons": ["device was hot"]}
 README = "# tprune\n\n<!-- results -->\nold\n<!-- /results -->\n\nmore\n"
@@ -113,6 +115,29 @@ def test_update_readme_replaces_only_what_is_between_the_markers(tmp_path: Path,
     text = readme.read_text(encoding="utf-8")
     assert text == f"# tprune\n\n<!-- results -->\n\n{readme_tables(results)['results']}\n\n<!-- /results -->\n\nmore\n"
     assert not update_readme(readme, results)
+
+
+def test_errors_of_predictions(results: Path) -> None:
+    folder = results / "table"
+    folder.mkdir()
+    errors = {"median": 1.04, "p90": 2.5, "largest": 3.96, "bias": -1.0}
+    said = {"engine": "onnxruntime", "precision": "int8", "threads": 1, "models": 30, "error_percent": errors}
+    said |= {"environment": {"kind": "phone", "cpu": "Tensor"}, "speedup_error_percent": errors | {"median": 0.5}}
+    write_json(folder / "prediction-one.json", said)
+    write_json(folder / "table.json", {"engine": "no prediction"})
+    assert (
+        readme_tables(results)["prediction"]
+        == """\
+**latency tables, phone: Tensor**
+
+| Engine | Precision | Threads | Models | Error of | Median | 90 % below | Largest |
+| --- | --- | ---: | ---: | --- | ---: | ---: | ---: |
+| onnxruntime | int8 | 1 | 30 | speedup | 0.5 % | 2.5 % | 4.0 % |
+| onnxruntime | int8 | 1 | 30 | time | 1.0 % | 2.5 % | 4.0 % |"""
+    )
+    write_json(folder / "prediction-two.json", {"engine": "onnxruntime"})
+    error = error_of(readme_tables, results)
+    assert error.startswith(f"{folder / 'prediction-two.json'}: no errors of predictions · got KeyError: 'environment'")
 
 
 def test_each_text_gets_the_tables_that_it_has_markers_for(tmp_path: Path, results: Path) -> None:
