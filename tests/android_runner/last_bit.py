@@ -33,10 +33,10 @@ def forced(bundle: Bundle, source: Sequence[int], tokens: Sequence[int]) -> NDAr
     return np.stack(found)
 
 
-def moved(bundle: Bundle, folder: Path) -> Bundle:
+def moved(bundle: Bundle, folder: Path, seed: int) -> Bundle:
     """A copy of an ONNX bundle in a new folder, every fp32 weight moved to the next number, up or down."""
     shutil.copytree(bundle.path, folder)
-    generator = np.random.default_rng(1)
+    generator = np.random.default_rng(seed)
     for file in {graph.file for graph in bundle.graphs.values()}:
         model = onnx.load(folder / file)
         for weight in model.graph.initializer:
