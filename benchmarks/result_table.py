@@ -54,10 +54,18 @@ def device_tables(rows: Iterable[Row]) -> list[Table]:
 
 
 def engine_tables(rows: Iterable[Row]) -> list[Table]:
-    """One table for each test set, engine and machine, as they stand in the README."""
+    """One table for each test set, engine and machine, as they stand in the README; experiments there stand apart."""
+    rows = list(rows)
+    experiments: dict[str, set[str]] = defaultdict(set)
+
+    def setting(row: Row) -> str:
+        return f"{row.dataset} {row.split}, {_release(row)}, {_place(row)}"
+
+    for row in rows:
+        experiments[setting(row)].add(row.experiment)
     return _tables(
         rows,
-        lambda row: f"{row.dataset} {row.split}, {_release(row)}, {_place(row)}",
+        lambda row: setting(row) + (f": {row.experiment}" if len(experiments[setting(row)]) > 1 else ""),
         ("Plan", "Precision", "Threads", "Search", "Parameters", "Size", "p50", "Speedup", "BLEU", "BLEU loss"),
     )
 

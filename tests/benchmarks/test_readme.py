@@ -117,6 +117,14 @@ def test_update_readme_replaces_only_what_is_between_the_markers(tmp_path: Path,
     assert not update_readme(readme, results)
 
 
+def test_experiments_on_one_machine_stand_apart(results: Path) -> None:
+    record.write(results / "again.json", [pruned(1.7, 2.0, experiment="again"), row(experiment="again")])
+    titles = [line for line in readme_tables(results)["results"].splitlines() if line.startswith("**")]
+    host = "**multi30k-ende test.2016, onnxruntime 1.31.1, host (x86): Xeon 8370C"
+    assert len(titles) == 3 and titles[0] == f"{host}: again**" and titles[1].startswith(f"{host}: ")
+    assert titles[2] == "**multi30k-ende test.2016, onnxruntime 1.31.1, phone: Pixel 8, Cortex-X3**"
+
+
 def test_errors_of_predictions(results: Path) -> None:
     folder = results / "table"
     folder.mkdir()
