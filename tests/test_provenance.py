@@ -18,10 +18,14 @@ def test_the_command_is_recorded_without_folders_of_this_machine(monkeypatch: py
         "multi30k",
         "--set",
         "text.folder=/data/mine/ende",
+        "--set",
+        'targets=[{table="/data/my tables/one", budget="parameters/no path"}]',
         "--out",
         "/runs/a/",
         "b/c",
     ]
     monkeypatch.setattr(sys, "argv", words)
     recorded = provenance.made_by()["command"]
-    assert recorded == ["tprune", "run", "multi30k", "--set", "text.folder=…/ende", "--out", "…/", "b/c"]
+    assert recorded[:5] == ["tprune", "run", "multi30k", "--set", "text.folder=…/ende"]
+    assert recorded[5:7] == ["--set", 'targets=[{table="…/one", budget="parameters/no path"}]']
+    assert recorded[7:] == ["--out", "…/", "b/c"]

@@ -11,8 +11,8 @@ from typing import Any
 
 from tprune import __version__
 
-ABSOLUTE = re.compile(r"(?:^|(?<==))/(?:[^/]+/)*")
-"""Folders of an absolute path, as an argument or behind the = of a setting."""
+ABSOLUTE = re.compile(r"""(?:^|(?<=[="']))/(?:[^/"']+/)*""")
+"""Folders of an absolute path, as an argument, behind the = of a setting, or in quotes within one."""
 
 
 @cache
