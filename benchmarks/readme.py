@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tprune.benchmarks.prediction_tables import prediction_tables
+from tprune.benchmarks.ranking import ranking_tables
 from tprune.benchmarks.record import Row, read_all
 from tprune.benchmarks.result_table import Table, engine_tables, footprint_tables, peer_tables, throughput_tables
 from tprune.errors import ArtifactError, InputError
@@ -32,6 +33,7 @@ SECTIONS: Mapping[str, tuple[str, Callable[[Path], list[Table]]]] = {
     "throughput": ("throughput", _of_rows(throughput_tables)),
     "footprint": ("footprint", _of_rows(footprint_tables)),
     "prediction": ("table", prediction_tables),
+    "ranking": ("ranking", _of_rows(ranking_tables)),
 }
 """By the name of their markers, `<!-- results -->` and `<!-- /results -->`: folder of result files, and their form."""
 
