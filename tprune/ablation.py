@@ -197,13 +197,14 @@ def _row(
     }
     timed = {key: made for key, made in entries.items() if key[0] in config.bench.engines}
     results = settle(delivery.bench(folder / "results", suite.name, timed, base.text, config.bench))
+    validation = read_json(checked.path / recovery.VALIDATION)
     said = {
         "criterion": job.entry.name,
         "shape": job.shape,
         "seed": job.seed,
         "widths": job.entry.widths,
         "settings": list(job.entry.set),
-        "valid_bleu": read_json(checked.path / recovery.VALIDATION)["bleu"],
+        **{f"valid_{name}": validation[name] for name in ("bleu", "loss")},
     }
     return [
         row if row.dense else Row.model_validate({**row.model_dump(mode="json", by_alias=True), **said})

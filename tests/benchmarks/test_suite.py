@@ -139,7 +139,7 @@ def test_every_row_is_measured_and_says_what_it_is(made: tuple[Path, list[str]])
             assert row.model == f"{row.shape}.{row.criterion}"
             assert row.speedup is not None
             said: Any = row.model_extra
-            assert said["valid_bleu"] >= 0
+            assert said["valid_bleu"] >= 0 and said["valid_loss"] > 0
             assert row.pruned == (row.criterion != "dense-distilled")
 
 
