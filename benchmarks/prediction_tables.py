@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from tprune.benchmarks.record import Environment
-from tprune.benchmarks.result_table import Table
 from tprune.benchmarks.standings import machine
+from tprune.benchmarks.text_table import Table
 from tprune.errors import ArtifactError
 from tprune.json_file import read_json
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from tprune.benchmarks.record import Row
-from tprune.benchmarks.result_table import DASH, DOUBTFUL, Table
+from tprune.benchmarks.result_table import DASH, DOUBTFUL
 from tprune.benchmarks.standings import machine, setting, timed
+from tprune.benchmarks.text_table import Table
 
 Where = tuple[str, str, str, str]
 """Data set, split, engine with its settings, and machine: what rows must have in common to be ranked."""

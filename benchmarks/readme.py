@@ -6,7 +6,8 @@ from pathlib import Path
 from tprune.benchmarks.prediction_tables import prediction_tables
 from tprune.benchmarks.ranking import ranking_tables
 from tprune.benchmarks.record import Row, read_all
-from tprune.benchmarks.result_table import Table, engine_tables, footprint_tables, peer_tables, throughput_tables
+from tprune.benchmarks.result_table import engine_tables, footprint_tables, peer_tables, throughput_tables
+from tprune.benchmarks.text_table import Table
 from tprune.errors import ArtifactError, InputError
 
 SYNTHETIC = "synthetic"  # the built-in corpus, as rows call it

@@ -17,8 +17,9 @@ from tprune.benchmarks import anatomy, figures, pictures, ranking_figures
 from tprune.benchmarks.headlines import LIMITS_PERCENT, headlines, lost, pruning_share, sentence
 from tprune.benchmarks.ranking import place, ranking_tables, rankings
 from tprune.benchmarks.record import Row
-from tprune.benchmarks.result_table import Table, device_tables, measured_table, plan_table, result_tables
+from tprune.benchmarks.result_table import device_tables, measured_table, plan_table, result_tables
 from tprune.benchmarks.standings import machine, planes, setting
+from tprune.benchmarks.text_table import Table
 from tprune.provenance import made_by
 
 if TYPE_CHECKING:

@@ -2,36 +2,15 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from tprune.benchmarks.record import Row
 from tprune.benchmarks.standings import machine, setting, timed
+from tprune.benchmarks.text_table import Table
 
 DASH = "–"
 DOUBTFUL = "†"
 WHERE_KNOWN = {"Energy": "energy"}  # columns that a table has only where a row has the field
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of text; `numeric` says which columns are aligned to the right."""
-
-    title: str
-    heads: tuple[str, ...]
-    numeric: tuple[bool, ...]
-    lines: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...] = ()
-
-    def markdown(self) -> str:
-        """The table in GitHub's Markdown, its title above and its notes below."""
-        marks = ["---:" if numeric else "---" for numeric in self.numeric]
-        body = "\n".join(
-            "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |"
-            for line in (self.heads, marks, *self.lines)
-        )
-        title = f"**{self.title}**" if self.title else ""
-        return "\n\n".join(part for part in (title, body, *self.notes) if part)
 
 
 def result_tables(rows: Iterable[Row]) -> list[Table]:
@@ -58,14 +37,14 @@ def engine_tables(rows: Iterable[Row]) -> list[Table]:
     rows = list(rows)
     experiments: dict[str, set[str]] = defaultdict(set)
 
-    def setting(row: Row) -> str:
+    def place(row: Row) -> str:
         return f"{row.dataset} {row.split}, {_release(row)}, {_place(row)}"
 
     for row in rows:
-        experiments[setting(row)].add(row.experiment)
+        experiments[place(row)].add(row.experiment)
     return _tables(
         rows,
-        lambda row: setting(row) + (f": {row.experiment}" if len(experiments[setting(row)]) > 1 else ""),
+        lambda row: place(row) + (f": {row.experiment}" if len(experiments[place(row)]) > 1 else ""),
         ("Plan", "Precision", "Threads", "Search", "Parameters", "Size", "p50", "Speedup", "BLEU", "BLEU loss"),
     )
 

@@ -239,13 +239,12 @@ def test_what_goes_wrong_leaves_nothing_on_the_device(
 def test_an_interrupted_round_is_ended_on_the_device(
     runners: Callable[[str], Runner], made_before: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runners("onnxruntime")
-    asleep, device = tmp_path / "runner", Device(Local(str(tmp_path / "device")))
+    built, asleep, device = runners("onnxruntime"), tmp_path / "runner", Device(Local(str(tmp_path / "device")))
     asleep.mkdir()
     (asleep / "ort_runner").write_text("#!/bin/sh\nsleep 987 & wait\n")
     (asleep / "ort_runner").chmod(0o755)
     meter = meter_of(tmp_path, device, made_before)
-    meter._runner = replace(runners("onnxruntime"), folder=asleep)
+    meter._runner = replace(built, folder=asleep)
 
     def ctrl_c(seconds: float) -> None:
         assert device.poll("runs/round") == "running"

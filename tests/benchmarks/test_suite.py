@@ -8,16 +8,13 @@ import pytest
 
 from tests.artifacts import error_of
 from tests.command import mini_recipe, tprune
-from tests.conftest import ROOT
 from tests.test_table import PerWeight
-from tprune import ablation, artifact, settings
+from tprune import ablation, artifact
 from tprune.benchmarks import filling, record, suite
 from tprune.benchmarks.record import Row
-from tprune.benchmarks.suite import Suite
 from tprune.errors import InputError
 from tprune.model import checkpoint
 from tprune.sparsity import plan
-from tprune.sparsity.scores import SCORES, TEXT_SCORES
 
 SMALL = """
 name = "mini-suite"
@@ -276,24 +273,6 @@ def test_no_such_suite(tmp_path: Path) -> None:
     assert "no such suite" in error_of(suite.load, tmp_path / "none.toml")
     (tmp_path / "bad.toml").write_text("name = ")
     assert "not valid TOML" in error_of(suite.load, tmp_path / "bad.toml")
-
-
-def test_the_shipped_suite_compares_every_criterion() -> None:
-    shipped: Suite = suite.load(ROOT / "benchmarks" / "suite.toml")
-    same = [job for job in suite.jobs(shipped) if job.entry.widths == "same" and not job.entry.fresh]
-    assert {job.target.score for job in same} == {*SCORES, *TEXT_SCORES}
-    assert {job.shape for job in same} == {shape.name for shape in shipped.shapes}
-    for job in suite.jobs(shipped):
-        settings.load(shipped.recipe, [*shipped.set, *job.entry.set])
-
-
-def test_the_shipped_headline_is_the_recipes_own_target_with_three_seeds() -> None:
-    shipped = suite.load(ROOT / "benchmarks" / "speedups.toml")
-    (target,) = (target for target in settings.load("multi30k").targets if target.name == "3x")
-    found = list(suite.jobs(shipped))
-    assert [job.seed for job in found] == [1, 2, 3]
-    assert {job.target.model_copy(update={"name": "3x"}) for job in found} == {target}
-    assert not any(job.follows(table=True) for job in found)
 
 
 def test_a_target_that_the_recipe_does_not_have(tmp_path: Path) -> None:
