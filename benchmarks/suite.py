@@ -8,7 +8,7 @@ as takes the shape's time by a latency table; one with `widths = "dense"` is tra
 """
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -103,8 +103,12 @@ class Job:
         return self.entry.widths == "own" and self.target.planner in ("uniform", "global") and self.target.rounds == 1
 
 
-def load(path: Path) -> Suite:
+def load(path: Path, overrides: Sequence[str] = ()) -> Suite:
     """Read a suite.
+
+    Args:
+        path: A .toml file.
+        overrides: More `section.key=value` for every row, after those of the file.
 
     Raises:
         InputError: No such file, not TOML, or values that do not fit; all of them at once.
@@ -115,6 +119,8 @@ def load(path: Path) -> Suite:
         raise InputError("no such suite", where=path, fix="give the path of a .toml file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError("not valid TOML", where=path, got=str(error), fix="correct the suite") from None
+    if isinstance(tree.get("set", []), list):
+        tree["set"] = [*tree.get("set", []), *overrides]
     for shape in tree.get("shapes", ()):
         if isinstance(shape, dict) and isinstance(shape.get("target"), str):
             shape["target"] = _of_recipe(tree, shape["target"], path) | {"name": shape.get("name")}

@@ -1,8 +1,9 @@
 """Runs an ablation: what rows share is made once, each row is made and measured by itself, and all of it resumes.
 
-Run as `python -m tprune.ablation SUITE OUT [--run RUN] [--set section.key=value] [--only "half.*"]`; it goes on where
-it was stopped, row by row, and `tprune report OUT` prints the rows. `--run` takes corpus, dense model and analysis of a
-run; `--only` makes, and reports, some of the rows.
+Run as `python -m tprune.ablation SUITE OUT [--run RUN] [--set section.key=value] [--only "half.*"] [--no-measure]`; it
+goes on where it was stopped, row by row, and `tprune report OUT` prints the rows. `--run` takes corpus, dense model and
+analysis of a run; `--only` makes, and reports, some of the rows; `--no-measure` makes the models beside other work, for
+a later call to time them beside nothing.
 
 OUT/shared      corpus, dense model and analysis, SHS models, distilled text
 OUT/shapes      the plan of every shape
@@ -50,7 +51,15 @@ class Base:
         return pipeline.latency_table(config, named, shared, self.dense, self.text, tell)
 
 
-def run(suite: Suite, out: Path, tell: Tell, base_run: Path | None = None, only: Sequence[str] = ("*",)) -> Path:
+def run(
+    suite: Suite,
+    out: Path,
+    tell: Tell,
+    base_run: Path | None = None,
+    only: Sequence[str] = ("*",),
+    *,
+    measured: bool = True,
+) -> Path:
     """Make and measure every row of a suite.
 
     A row that fails is told, and the others go on.
@@ -61,9 +70,10 @@ def run(suite: Suite, out: Path, tell: Tell, base_run: Path | None = None, only:
         tell: Gets one line for every stage.
         base_run: Take corpus, dense model and analysis from this run instead of making them.
         only: Patterns such as `half.*`, of which a row's SHAPE.NAME.SEED has to match one.
+        measured: Export and time the models too.
 
     Returns:
-        Path of the file with all rows.
+        Path of the file with all rows; without any measured, the directory of the rows.
 
     Raises:
         InputError: Settings of a row do not fit, or change what all rows share; or no row matches a pattern.
@@ -95,7 +105,10 @@ def run(suite: Suite, out: Path, tell: Tell, base_run: Path | None = None, only:
     failed: list[str] = []
     for job in wanted:
         try:
-            rows += _row(suite, job, own[job.label], base, shapes.get(job.shape), out, tell)
+            recovered, checked = _made(suite, job, own[job.label], base, shapes.get(job.shape), out, tell)
+            if not measured:
+                continue
+            rows += _measured(suite, job, own[job.label], base, recovered, checked, out, tell)
         except TpruneError as error:
             tell(f"row {job.label} failed: {error}")
             failed.append(f"{job.label}: {error}")
@@ -106,7 +119,7 @@ def run(suite: Suite, out: Path, tell: Tell, base_run: Path | None = None, only:
         raise InputError(
             "rows of the suite failed", problems=failed, fix="correct them and run it again: the others stay"
         )
-    return out / RESULTS
+    return out / (RESULTS if measured else "rows")
 
 
 def gathered(rows: Iterable[Row]) -> list[Row]:
@@ -160,9 +173,11 @@ def _config_of(suite: Suite, job: Job, base: Config) -> Config:
     return config
 
 
-def _row(
+def _made(
     suite: Suite, job: Job, config: Config, base: Base, shape: Artifact | None, out: Path, tell: Tell
-) -> list[Row]:
+) -> tuple[Artifact, Artifact]:
+    """A row's recovered model, and what it is worth on the validation text."""
+
     def settle(stage: Stage) -> Artifact:
         return pipeline.settle(stage, tell)
 
@@ -190,13 +205,26 @@ def _row(
     recovered = settle(
         recovery.recover(folder / "recovered", model, given.wise, given.lessons, config.recovery, folder / "logs")
     )
-    checked = settle(recovery.validate(folder / "validation", recovered, given.text))
+    return recovered, settle(recovery.validate(folder / "validation", recovered, given.text))
+
+
+def _measured(
+    suite: Suite,
+    job: Job,
+    config: Config,
+    base: Base,
+    recovered: Artifact,
+    checked: Artifact,
+    out: Path,
+    tell: Tell,
+) -> list[Row]:
+    folder, shared = out / "rows" / job.label, out / "shared"
     entries = {
         **pipeline.bundles(config, shared, {DENSE: base.dense}, base.text, tell),
         **pipeline.bundles(config, folder, {job.target.name: recovered}, base.text, tell),
     }
     timed = {key: made for key, made in entries.items() if key[0] in config.bench.engines}
-    results = settle(delivery.bench(folder / "results", suite.name, timed, base.text, config.bench))
+    results = pipeline.settle(delivery.bench(folder / "results", suite.name, timed, base.text, config.bench), tell)
     validation = read_json(checked.path / recovery.VALIDATION)
     said = {
         "criterion": job.entry.name,
@@ -240,10 +268,9 @@ def _main(
     base: Annotated[Path | None, typer.Option("--run", help="Corpus, dense model and analysis are there.")] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="section.key=value, for every row.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Rows as SHAPE.NAME.SEED, with * for anything.")] = None,
+    measure: Annotated[bool, typer.Option(help="Off: make the models; time them later, beside nothing else.")] = True,
 ) -> None:
-    chosen = load(suite)
-    chosen = chosen.model_copy(update={"set": (*chosen.set, *(overrides or ()))})
-    print(run(chosen, out, tell_user, base, only or ("*",)))
+    print(run(load(suite, overrides or ()), out, tell_user, base, only or ("*",), measured=measure))
 
 
 if __name__ == "__main__":

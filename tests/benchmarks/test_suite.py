@@ -119,6 +119,22 @@ def test_some_rows_only(made: tuple[Path, list[str]], tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
+def test_models_now_and_times_later(made: tuple[Path, list[str]], tmp_path: Path) -> None:
+    out, told = tmp_path / "out", list[str]()
+    shutil.copytree(made[0], out, symlinks=True)
+    given = suite.load(made[0].parent / "suite.toml")
+    row = out / "rows" / "small.magnitude.1"
+    before = record.read(out / ablation.RESULTS)
+    for name in ("recovered", "bundles", "results"):
+        shutil.rmtree(row / name, ignore_errors=True)
+    assert ablation.run(given, out, told.append, only=["*.magnitude.1"], measured=False) == out / "rows"
+    assert (row / "recovered" / artifact.MANIFEST).exists()
+    assert not (row / "results").exists() and not (row / "bundles").exists()
+    assert record.read(out / ablation.RESULTS) == before
+    ablation.run(given, out, told.append, only=["*.magnitude.1"])
+    assert ("magnitude", 1) in rows(out)
+
+
 def rows(out: Path) -> dict[tuple[str | None, int | None], Row]:
     return {(row.criterion, row.seed): row for row in record.read(out / ablation.RESULTS) if row.decode == "greedy"}
 
@@ -279,6 +295,14 @@ def test_a_target_that_the_recipe_does_not_have(tmp_path: Path) -> None:
     text = 'name = "one"\nrecipe = "multi30k"\n[[shapes]]\nname = "x"\ntarget = "30x"\n[[rows]]\nname = "y"\n'
     said = error_of(suite.load, write(tmp_path, text))
     assert all(part in said for part in ("30x", "3x | 4x | 5x", str(tmp_path)))
+
+
+def test_overrides_reach_the_recipes_targets_too(tmp_path: Path) -> None:
+    text = 'name = "one"\nrecipe = "multi30k"\n[[shapes]]\nname = "x"\ntarget = "9x"\n[[rows]]\nname = "y"\n'
+    target = 'targets=[{name="9x",planner="latency",budget="speedup",amount=9.0,table="measure",score="obs"}]'
+    given = suite.load(write(tmp_path, text), [target, "recover.steps=7"])
+    (job,) = suite.jobs(given)
+    assert (job.target.amount, job.target.name, given.set) == (9.0, "x.y", (target, "recover.steps=7"))
 
 
 def test_another_planner_does_not_inherit_a_budget_in_time(tmp_path: Path) -> None:
