@@ -109,9 +109,9 @@ def sentences(tasks: Sequence[Task], source_tokens: int) -> list[list[int]]:
 
 def bundle_of(task: Task, folder: Path, settings: Table) -> Path:
     """The bundle that `tprune export` makes of a task's model; one that is in the folder already is not made again."""
-    described = task.config.to_dict()
-    name = hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()[:16]
-    model, bundle = folder / "models" / name, folder / "bundles" / name
+    form = [settings.engine, runtime.version(settings.engine), settings.precision]
+    name = _digest(task.config.to_dict())
+    model, bundle = folder / "models" / name, folder / "bundles" / _digest([name, *form])
     for path in (model, bundle):
         path.parent.mkdir(parents=True, exist_ok=True)
     if not model.exists():
@@ -120,6 +120,10 @@ def bundle_of(task: Task, folder: Path, settings: Table) -> Path:
     if not bundle.exists():
         export(model, bundle, settings.engine, Export(parity_sentences=1), precision=settings.precision)
     return bundle
+
+
+def _digest(described: Any) -> str:
+    return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def require_length(task: Task, translations: Sequence[Sequence[int]]) -> None:
@@ -190,7 +194,7 @@ def fill(
 def inputs(
     like: TPruneConfig, source_tokens: int, target_tokens: int, settings: Table, pin: str | None = None
 ) -> dict[str, Any]:
-    """What a table depends on: the grid and conventions of a model, but no weights.
+    """What a table depends on: grid, depths and conventions of a model, but no weights.
 
     Raises:
         MachineError: The engine is not installed.
@@ -204,6 +208,7 @@ def inputs(
         "target_tokens": target_tokens,
         "like": {name: getattr(like, name) for name in CONVENTIONS},
         "grid": _grid(like, settings).__dict__,
+        "depths": probes.depths(like),
     }
 
 

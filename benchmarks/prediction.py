@@ -9,7 +9,6 @@ FOLDER keeps the bundles, and a killed run goes on.
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +16,7 @@ import numpy as np
 import typer
 
 from tprune import artifact
+from tprune.benchmarks import probes
 from tprune.benchmarks import table as tables
 from tprune.benchmarks.filling import CONVENTIONS, LocalMeter, Meter
 from tprune.benchmarks.probes import Task
@@ -146,9 +146,8 @@ def _errors(ratios: Sequence[float]) -> dict[str, float]:
 def _config(
     like: TPruneConfig, d_model: int, vocabulary: int, encoder: list[dict[str, Any]], decoder: list[dict[str, Any]]
 ) -> TPruneConfig:
-    config = deepcopy(like)
-    config.d_model, config.vocab_size = d_model, vocabulary
-    config.target_vocab_size = config.output_vocab_size = None
+    config = probes.with_tokens(like, vocabulary)
+    config.d_model = d_model
     config.encoder_shapes, config.decoder_shapes = encoder, decoder
     return config
 

@@ -24,6 +24,14 @@ ATTENTIONS = ("encoder.self_attn", *DECODER_ATTENTIONS)
 FFNS = ("encoder.ffn", "decoder.ffn")
 BASE, ANCHOR = "base", "anchor"
 WHOLE = "whole"
+SPECIAL = {
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+    "decoder_start_token_id": 0,
+    "bos_token_id": None,
+    "forced_bos_token_id": None,
+}
+"""Token ids of random models, before those of their sentences' words."""
 METHOD = 4  # counts up when other models are timed, or other costs made of their times
 
 Times = Mapping[str, Sequence[float]]
@@ -114,11 +122,24 @@ def groups(like: TPruneConfig, grid: Grid, target_tokens: int, copies: int) -> l
     return [*found, Group(f"{WHOLE} {widest}", widest, (base, *whole))]
 
 
+def depths(config: TPruneConfig) -> dict[str, int]:
+    """Layers of each stack."""
+    return {stack: len(lines.layer_shapes(config, stack)) for stack in lines.STACKS}
+
+
+def with_tokens(config: TPruneConfig, size: int) -> TPruneConfig:
+    """A copy with one embedding of so many tokens and special ids within it: a small one need not hold its own."""
+    changed = deepcopy(config)
+    changed.vocab_size, changed.target_vocab_size, changed.output_vocab_size = size, None, None
+    for name, token in SPECIAL.items():
+        setattr(changed, name, token)
+    return changed
+
+
 def whole_models(like: TPruneConfig, grid: Grid) -> dict[str, TPruneConfig]:
     """Models by which the sum of all parts is held against a whole: of one layer a stack, and as deep as `like`."""
-    depths = {stack: len(lines.layer_shapes(like, stack)) for stack in lines.STACKS}
     layer = _whole_layers(grid)
-    deep = {stack: layer[stack] * depths[stack] for stack in lines.STACKS}
+    deep = {stack: layer[stack] * depth for stack, depth in depths(like).items()}
     return {
         f"{WHOLE} shallow": _model(like, grid, grid.d_model[0], layer),
         f"{WHOLE} deep": _model(like, grid, grid.d_model[-1], deep),
@@ -241,9 +262,8 @@ def _model(
     vocabulary: int | None = None,
 ) -> TPruneConfig:
     """A model without layers but for those given, by stack; a sub-layer that is not named is gone."""
-    config = deepcopy(like)
-    config.d_model, config.target_vocab_size, config.output_vocab_size = d_model, None, None
-    config.vocab_size = grid.vocabulary[-1] if vocabulary is None else vocabulary
+    config = with_tokens(like, grid.vocabulary[-1] if vocabulary is None else vocabulary)
+    config.d_model = d_model
     narrow = attention_shape(grid.heads[0], grid.width[0])
     gone = {**narrow, "heads": 0}
     empty: dict[str, dict[str, Any]] = {

@@ -25,7 +25,7 @@ from tprune.errors import ArtifactError, InputError
 from tprune.json_file import read_json, write_json
 from tprune.model.shape import TPruneConfig
 from tprune.section import Section, problems
-from tprune.sparsity import lines
+from tprune.sparsity import latency, lines
 
 KIND, FILE, SCHEMA = "latency-table", "table.json", 1
 FIXED, OUTPUT = "fixed", "output"
@@ -151,7 +151,7 @@ def predict(table: LatencyTable, config: TPruneConfig) -> float:
     Raises:
         InputError: A width, vocabulary or d_model that the table does not reach.
     """
-    return table.whole(sum(breakdown(table, config).values()))
+    return latency.total(config, table)
 
 
 def by_component(table: LatencyTable, config: TPruneConfig) -> dict[str, float]:

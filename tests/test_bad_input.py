@@ -214,8 +214,8 @@ def test_norms_of_a_penalty_that_was_not_trained_with(refused: Refused, tmp_path
     recipe = mini_recipe(tmp_path, keep='0.9\nscore = "group_lasso"')
     line = refused("run", recipe, "--out", tmp_path / "run", out=tmp_path / "run")
     assert line == (
-        "error: target small, score group_lasso: no model is trained for this score · got shs.penalty.kind = shs · "
-        "wanted group_lasso · set shs.penalty.kind, or the target's score"
+        "error: no model is trained for this score · target small, score group_lasso: shs.penalty.kind is shs · "
+        "set shs.penalty.kind, or the target's score"
     )
 
 

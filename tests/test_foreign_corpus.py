@@ -1,5 +1,6 @@
 """Every stage that is given a model and a corpus refuses one of another tokenizer, and trains on splits of any name."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from tests.artifacts import error_of
 from tests.command import mini_recipe
 from tests.text.folders import TEST, TRAIN, VALID, write
-from tprune import artifact, recovery, settings, stages, trim
+from tprune import artifact, delivery, recovery, settings, stages, trim
 from tprune.artifact import Artifact
 from tprune.benchmarks import filling, quality
 from tprune.config import Target
@@ -102,3 +103,20 @@ def test_training_with_shs_records_how_many_lines_are_effective(made: Made, tmp_
     assert evaluations
     for entry in evaluations:
         assert all(0 < entry[f"effective_{kind}"] <= 1 for kind in ("ffn", "qk", "vo"))
+
+
+def test_what_bleu_is_judged_by_is_part_of_a_benchmark(made: Made, tmp_path: Path) -> None:
+    changes: list[dict[str, Any]] = [{}, {"test": ("test", "dev")}, {"target": "zh"}]
+    texts = []
+    for number, change in enumerate(changes):
+        folder = tmp_path / f"text{number}"
+        shutil.copytree(made.recipe.text.folder or "", folder)
+        if "target" in change:
+            for path in folder.glob("*.de"):
+                path.rename(path.with_suffix(".zh"))
+        settings_of_text = made.recipe.text.model_copy(update={"folder": str(folder), **change})
+        texts.append(stages.corpus(tmp_path / f"corpus{number}", settings_of_text).make(False))
+    entries = {("pytorch", "fp32", "dense"): made.model}
+    benches = {delivery.bench(tmp_path / "out", "x", entries, text, made.recipe.bench).fingerprint for text in texts}
+    checks = {recovery.validate(tmp_path / "out", made.model, text).fingerprint for text in texts}
+    assert len(benches) == len(checks) == 3

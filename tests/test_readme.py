@@ -88,7 +88,7 @@ def test_text_of_one_s_own_is_read_as_the_page_says(tmp_path: Path, monkeypatch:
     assert (made["source"], made["target"]) == ("en", "fr")
     chosen = settings.load("my_recipe.toml")
     shape = dense_config(vocab_size=chosen.text.vocabulary, **chosen.model.model_dump(exclude={"seed"}))
-    reach.require(shape, chosen.targets)
+    reach.require(shape, chosen.targets, chosen.table)
 
 
 def test_the_steps_for_opus_mt_are_the_recipe_s() -> None:

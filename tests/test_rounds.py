@@ -133,3 +133,11 @@ def test_speedups_of_rounds_are_over_the_dense_model(tmp_path: Path) -> None:
 def test_a_threshold_has_no_budget_to_come_closer_to() -> None:
     with pytest.raises(ValueError, match="rounds come closer to a share or a speedup"):
         Target(name="t", planner="threshold", rounds=2)
+
+
+def test_which_model_a_target_scores() -> None:
+    assert Target(name="t", score="shs").reads_sparse and Target(name="t", score="group_lasso").reads_sparse
+    assert not Target(name="t", score="obs").reads_sparse
+    assert Target(name="t", score="obs", sparsified=True).reads_sparse
+    with pytest.raises(ValueError, match="score shs is a norm after training with the penalty: leave sparsified out"):
+        Target(name="t", score="shs", sparsified=False)

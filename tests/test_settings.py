@@ -125,9 +125,9 @@ def test_a_recipe_is_laid_over_the_defaults(tmp_path: Path) -> None:
 )
 def test_overrides(tmp_path: Path, override: str, key: str, value: object) -> None:
     path = recipe(tmp_path, "[learn]\nsteps = 1\n")
-    found = resolved(load(path, [override]))
+    found = load(path, [override]).model_dump(mode="json")
     assert value_at(found, tuple(key.split("."))) == value
-    untouched = dict(leaves(resolved(load(path))))
+    untouched = dict(leaves(load(path).model_dump(mode="json")))
     changed = {name for name, entry in leaves(found) if untouched[name] != entry}
     assert changed == {tuple(key.split("."))}
 
@@ -262,6 +262,8 @@ def test_recovery_rewinds_to_the_end_of_the_dense_training() -> None:
             ["text.max_tokens=200", "model.max_positions=100"],
             "text.max_tokens: sentences of 200 tokens are longer than model.max_positions, 100",
         ),
+        (["model.heads=6"], "model: 6 heads do not divide a d_model of 256"),
+        (["table.engine=executorch", "table.precision=int8-block"], "executorch has no int8-block, but fp32 | int8"),
     ],
 )
 def test_settings_that_exclude_each_other(overrides: list[str], problem: str) -> None:
@@ -283,3 +285,10 @@ def test_targets_have_names_of_their_own(tmp_path: Path) -> None:
         "is the name of a model that is not pruned, c.partial ends as an unfinished directory does; give each a name "
         "of its own",
     )
+
+
+def test_what_is_not_set_is_in_no_manifest() -> None:
+    chosen = settings.defaults()
+    assert chosen.learn.dropout is None
+    assert "dropout" not in resolved(chosen.learn)
+    assert Learn.model_validate(resolved(chosen.learn)) == chosen.learn

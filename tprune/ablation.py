@@ -148,7 +148,16 @@ def _base(config: Config, folder: Path, tell: Tell, base_run: Path | None) -> Ba
         pipeline.run(config, folder, tell, "analysis")
     where = base_run or folder
     kinds = {"corpus": "corpus", "dense": "model", "analysis": "analysis"}
-    return Base(*(artifact.read(where / name, kind) for name, kind in kinds.items()))
+    text, dense, analysis = (artifact.read(where / name, kind) for name, kind in kinds.items())
+    for role, made in (("model", dense), ("corpus", text)):
+        if analysis.manifest["parents"][role]["identity"] != made.identity:
+            raise InputError(
+                "the analysis is not of this run",
+                where=analysis.path,
+                got=f"another {role} than {made.path}",
+                fix="make it again: `tprune run RECIPE --out RUN --until analysis`",
+            )
+    return Base(text, dense, analysis)
 
 
 def _config_of(suite: Suite, job: Job, base: Config) -> Config:
@@ -242,7 +251,7 @@ def _measured(
 
 def _regularized(given: rounds.Inputs, job: Job, config: Config, base: Base, shared: Path, tell: Tell) -> rounds.Inputs:
     """With the model after SHS training, where the row's score is read off it."""
-    if job.entry.widths == "dense" or not rounds.reads_sparse(job.target):
+    if job.entry.widths == "dense" or not job.target.reads_sparse:
         return given
     hint = base.table(config, config.shs.table, shared, tell)
 

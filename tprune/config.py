@@ -14,6 +14,8 @@ Criterion = Literal[
     "shs", "group_lasso", "magnitude", "synflow", "random", "taylor", "fisher", "activation", "apoz", "obs"
 ]
 """What units are scored by, see `sparsity/scores.py`."""
+PENALTY_NORMS = ("shs", "group_lasso")
+"""Criteria that are a penalty's norms, after training with it."""
 RESERVED = ("dense", "dense-distilled")
 """Names of the models beside those of the targets."""
 
@@ -57,6 +59,12 @@ class Architecture(Section):
     max_positions: Positive = 512
     dropout: Share = 0.1
     seed: int = 1
+
+    @model_validator(mode="after")
+    def _heads_are_equal(self) -> Self:
+        if self.d_model % self.heads:
+            raise ValueError(f"{self.heads} heads do not divide a d_model of {self.d_model}")
+        return self
 
 
 class Learn(Section):
@@ -169,7 +177,10 @@ class Target(Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     score: Criterion = "shs"
-    """shs and group_lasso are norms after training with that penalty; the others are read off the dense model."""
+    """shs and group_lasso are norms after training with that penalty; the others are read off the dense model, or with
+    `sparsified` off the one after that training."""
+    sparsified: bool | None = None
+    """Score and cut the model after training with the penalty of `shs`; None: where the score is a norm of it."""
     planner: Literal["threshold", "uniform", "global", "latency"] = "global"
     budget: Literal["parameters", "flops", "speedup", "milliseconds"] = "flops"
     amount: Annotated[float, Field(gt=0)] | None = None
@@ -203,6 +214,17 @@ class Target(Section):
         if timed != (self.amount is not None) or timed != (self.table is not None):
             raise ValueError("the planner latency, and no other, needs an amount and a table")
         return self
+
+    @model_validator(mode="after")
+    def _norms_are_of_that_training(self) -> Self:
+        if self.sparsified is False and self.score in PENALTY_NORMS:
+            raise ValueError(f"the score {self.score} is a norm after training with the penalty: leave sparsified out")
+        return self
+
+    @property
+    def reads_sparse(self) -> bool:
+        """Whether the model after training with the penalty is scored and cut."""
+        return self.score in PENALTY_NORMS if self.sparsified is None else self.sparsified
 
     @model_validator(mode="after")
     def _rounds_have_a_budget(self) -> Self:

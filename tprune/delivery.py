@@ -114,10 +114,11 @@ def bundle(
 def bench(out: Path, experiment: str, entries: Mapping[Entry, Artifact], text: Artifact, settings: Bench) -> Stage:
     """Latency and BLEU of dense and pruned models, by engine, precision and model name, on this machine."""
 
+    from tprune.text.corpus import judged_by, open_corpus
+
     def make(partial_out: Path) -> None:
         from tprune.benchmarks import comparison, quality, record
         from tprune.progress import narrate
-        from tprune.text.corpus import open_corpus
 
         target = text.manifest["config"]["target"]
         with narrate("benchmark") as progress:
@@ -128,10 +129,9 @@ def bench(out: Path, experiment: str, entries: Mapping[Entry, Artifact], text: A
             )
         record.write(partial_out / "results.json", rows)
 
-    parents = {"/".join(key): made for key, made in entries.items()}
-    return stage(
-        "benchmark", "results", out, {"experiment": experiment, **resolved(settings)}, {**parents, "corpus": text}, make
-    )
+    parents = {**{"/".join(key): made for key, made in entries.items()}, "corpus": text}
+    config = {"experiment": experiment, **judged_by(text), **resolved(settings)}
+    return stage("benchmark", "results", out, config, parents, make)
 
 
 def bench_devices(
@@ -144,6 +144,7 @@ def bench_devices(
 ) -> Stage:
     """Latency, memory and BLEU of bundles, dense and pruned, on devices side by side."""
     from tprune.android_runner.passes import Passes
+    from tprune.text.corpus import judged_by, open_corpus
 
     parents = {**{"/".join(key): made for key, made in entries.items()}, "corpus": text}
     passes, measured_on = Passes.of(out, parents, settings.device), list[str]()
@@ -158,7 +159,6 @@ def bench_devices(
         from tprune.android_runner.transport import Device
         from tprune.benchmarks import quality, record
         from tprune.progress import tell
-        from tprune.text.corpus import open_corpus
 
         corpus, dataset, target = open_corpus(text), quality.dataset_name(text), text.manifest["config"]["target"]
 
@@ -179,6 +179,7 @@ def bench_devices(
 
     config = {
         "experiment": experiment,
+        **judged_by(text),
         "devices": list(names),
         "device": resolved(settings.device),
         "bench": resolved(settings.bench),

@@ -1,9 +1,9 @@
 """Settings of what comes after a model: latency tables, shortlists, bundles, benchmarks, devices."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tprune.section import Positive, Section, Share
 
@@ -42,6 +42,12 @@ class Table(Section):
     """Least number of timed rounds of each model."""
     seconds: Annotated[float, Field(ge=0)] = 0.5
     """Least time of each model in all its rounds."""
+
+    @model_validator(mode="after")
+    def _engine_has_it(self) -> Self:
+        if self.precision not in PRECISIONS[self.engine]:
+            raise ValueError(f"{self.engine} has no {self.precision}, but {' | '.join(PRECISIONS[self.engine])}")
+        return self
 
 
 class Shortlist(Section):

@@ -13,6 +13,8 @@ TpruneError
 from collections.abc import Sequence
 from typing import Any
 
+SHOWN = 5  # problems named in one error; an input may have thousands
+
 
 class TpruneError(Exception):
     """One readable line: what is wrong, where, got, wanted, and what to do.
@@ -86,3 +88,9 @@ class ExportError(TpruneError):
 
 class MachineError(TpruneError):
     """The machine lacks something: disk space, an engine, a device."""
+
+
+def shown(problems: Sequence[str]) -> list[str]:
+    """The first problems of many, and how many more there are."""
+    more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
+    return [*problems[:SHOWN], *more]

@@ -10,7 +10,7 @@ from pathlib import Path
 from tprune import delivery, ranks, recovery, rounds, stages
 from tprune.artifact import Artifact, read
 from tprune.benchmarks.record import DENSE, DISTILLED
-from tprune.config import Config
+from tprune.config import PENALTY_NORMS, Config
 from tprune.delivery_config import MEASURE, PRECISIONS, Export
 from tprune.errors import InputError
 from tprune.settings import STAGES
@@ -145,7 +145,7 @@ def _forms(export: Export) -> list[tuple[str, str]]:
 
 
 def _wants_shs(config: Config) -> bool:
-    return any(rounds.reads_sparse(target) for target in config.targets)
+    return any(target.reads_sparse for target in config.targets)
 
 
 def require_one_process(out: Path) -> None:
@@ -178,19 +178,19 @@ def require_reachable(config: Config, text: Artifact, converted: Path) -> None:
         dense = stages.dense_shape(open_corpus(text), config.model)
     else:
         dense = TPruneConfig.from_dict(checkpoint.read_config(converted))
-    reach.require(dense, config.targets)
+    reach.require(dense, config.targets, config.table)
 
 
 def require_trained(config: Config) -> None:
-    """Refuse to call norms those of a group lasso when another penalty made them."""
-    names = [target.name for target in config.targets if target.score == "group_lasso"]
-    if names and config.shs.penalty.kind != "group_lasso":
+    """Refuse to call norms those of one penalty when another one made them."""
+    kind = config.shs.penalty.kind
+    if problems := [
+        f"target {target.name}, score {target.score}: shs.penalty.kind is {kind}"
+        for target in config.targets
+        if target.score in PENALTY_NORMS and target.score != kind
+    ]:
         raise InputError(
-            "no model is trained for this score",
-            where=f"target {names[0]}, score group_lasso",
-            got=f"shs.penalty.kind = {config.shs.penalty.kind}",
-            wanted="group_lasso",
-            fix="set shs.penalty.kind, or the target's score",
+            "no model is trained for this score", problems=problems, fix="set shs.penalty.kind, or the target's score"
         )
 
 

@@ -86,6 +86,8 @@ def fresh(out: Path, model: Artifact, seed: int) -> Stage:
 def validate(out: Path, model: Artifact, text: Artifact) -> Stage:
     """Loss and greedy BLEU of the validation text: what choices between rows may look at."""
 
+    from tprune.text.corpus import judged_by
+
     def make(partial_out: Path) -> None:
         from tprune.learn.compatibility import open_for
         from tprune.learn.evaluate import greedy_bleu, token_loss
@@ -95,4 +97,4 @@ def validate(out: Path, model: Artifact, text: Artifact) -> Stage:
         found = {"loss": token_loss(loaded, corpus.split(corpus.valid)), "bleu": greedy_bleu(loaded, corpus)}
         write_json(partial_out / VALIDATION, found)
 
-    return stage(f"validate {out.name}", "validation", out, {}, {"model": model, "corpus": text}, make)
+    return stage(f"validate {out.name}", "validation", out, judged_by(text), {"model": model, "corpus": text}, make)

@@ -58,7 +58,7 @@ class Inputs:
         """The model that a target is cut from, at first."""
         if self.base is not None:
             return self.base
-        return self.sparse if reads_sparse(target) and self.sparse is not None else self.dense
+        return self.sparse if target.reads_sparse and self.sparse is not None else self.dense
 
     @property
     def wise(self) -> Artifact:
@@ -72,11 +72,6 @@ class Cut:
 
     plan: Artifact
     model: Artifact
-
-
-def reads_sparse(target: Target) -> bool:
-    """Whether the target's score is read off the model after training with a penalty."""
-    return target.score in ("shs", "group_lasso")
 
 
 def trimmed(target: Target, given: Inputs, out: Path, settle: Callable[[Stage], Artifact], *, seed: int) -> Inputs:
@@ -221,7 +216,7 @@ def _between(
     config: Config, target: Target, given: Inputs, out: Path, model: Artifact, plans: tuple[Artifact, ...]
 ) -> Stage:
     logs = out.with_name(out.name + ".logs")
-    if reads_sparse(target):
+    if target.reads_sparse:
         settings = config.shs.model_copy(update={"learn": config.between})
         return stages.shs(
             out,

@@ -31,5 +31,6 @@ def problems(error: ValidationError) -> list[str]:
 
 
 def resolved(section: BaseModel) -> dict[str, Any]:
-    """A section as JSON-able data, for manifests."""
-    return json.loads(section.model_dump_json())  # type: ignore[no-any-return]
+    """A section as JSON-able data, for manifests: without what is not set, so that a new setting that nobody sets makes
+    nothing stale."""
+    return json.loads(section.model_dump_json(exclude_none=True))  # type: ignore[no-any-return]

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from tprune.config import Config, Target
 from tprune.errors import InputError
-from tprune.section import problems, resolved
+from tprune.section import problems
 
 RECIPES = Path(__file__).parent / "recipes"
 STAGES = ("corpus", "dense", "analysis", "shs", "distill", "recover", "bundles", "results", "report")
@@ -48,7 +48,7 @@ def defaults(overrides: Sequence[str] = ()) -> Config:
 
 def as_toml(config: Config) -> str:
     """All settings as a recipe that can be read again; what is not set is a comment, since TOML has no null."""
-    return "\n".join(_lines(resolved(config), ())).strip() + "\n"
+    return "\n".join(_lines(config.model_dump(mode="json"), ())).strip() + "\n"
 
 
 def target(**values: Any) -> Target:

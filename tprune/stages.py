@@ -85,6 +85,7 @@ def analyze(out: Path, model: Artifact, text: Artifact, settings: Analyze, logs:
     """BSSL: sparse lines per component and axis, and sensitivity."""
 
     def make(partial_out: Path) -> None:
+        from tprune import ranks
         from tprune.benchmarks import anatomy, pictures
         from tprune.learn.compatibility import open_for
         from tprune.learn.evaluate import greedy_bleu, token_loss
@@ -93,18 +94,13 @@ def analyze(out: Path, model: Artifact, text: Artifact, settings: Analyze, logs:
         from tprune.progress import narrate
         from tprune.sparsity import bssl
 
-        regularized = checkpoint.load(model.path)
+        regularized, scratch = checkpoint.load(model.path), partial_out / artifact.SCRATCH
         opened = open_for(text, model)
         train_pairs, valid = opened.split(opened.train), opened.split(opened.valid)
-        history = fit(
-            regularized,
-            train_pairs,
-            valid,
-            settings.learn,
-            partial_out / artifact.SCRATCH,
-            logs=logs,
-            shrink=bssl.BlockLasso(regularized, settings.weight),
-        )
+        shrink = bssl.BlockLasso(regularized, settings.weight)
+        history = fit(regularized, train_pairs, valid, settings.learn, scratch, logs=logs, shrink=shrink)
+        if ranks.is_follower():
+            return  # what the first process measures is the same for all
         dense = checkpoint.load(model.path).to(regularized.device)
 
         def measure(candidate: Any) -> dict[str, float | None]:
@@ -115,7 +111,7 @@ def analyze(out: Path, model: Artifact, text: Artifact, settings: Analyze, logs:
             table = {
                 "components": bssl.sparse_lines(regularized, settings.threshold),
                 "dense": measure(dense),
-                "sensitivity": bssl.sensitivity(dense, settings.shares, measure, progress),
+                "sensitivity": bssl.sensitivity(dense, settings.shares, measure, scratch, progress),
             }
         write_json(partial_out / "analysis.json", table)
         pictures.heat_picture(anatomy.heat(anatomy.read_analysis(table))).savefig(partial_out / "heat_map.png")
@@ -152,7 +148,7 @@ def shs(
         dense = checkpoint.load(model.path)
         groups = lines.groups(dense.config, lines.WIDTH_KINDS)
         costs = tables.unit_costs(tables.read(table.path), dense.config) if table else None
-        strength = bssl.strengths(groups, settings.penalty.weight, _findings(analysis, earlier), costs)
+        strength = bssl.strengths(groups, settings.penalty.weight, _findings(analysis, earlier, dense.config), costs)
         shrink = None if settings.penalty.kind == "none" else Decoupled(settings.penalty.kind, dense, groups, strength)
         wise = (teacher or model) if settings.learn.distill else None
         opened = open_for(text, *filter(None, (model, wise)))
@@ -207,8 +203,8 @@ def plan(
         from tprune.sparsity import template as templates
         from tprune.sparsity.latency import Importance
 
-        measured = _findings(analysis, earlier) if analysis else None
         source = checkpoint.load(model.path)
+        measured = _findings(analysis, earlier, source.config) if analysis else None
         groups = lines.groups(source.config, lines.WIDTH_KINDS)
         opened = open_for(text, model) if text else None
         pairs = opened.split(opened.train) if opened else None
@@ -280,7 +276,7 @@ def prune(
     return stage(f"prune {out.name}", "model", out, config, _given(model=model, plan=chosen, corpus=text), make)
 
 
-def _findings(analysis: Artifact, earlier: Sequence[Artifact]) -> Any:
+def _findings(analysis: Artifact, earlier: Sequence[Artifact], config: "TPruneConfig") -> Any:
     """BSSL's findings in the words of the model that these plans made."""
     from tprune.sparsity import bssl
     from tprune.sparsity import plan as plans
@@ -288,6 +284,7 @@ def _findings(analysis: Artifact, earlier: Sequence[Artifact]) -> Any:
     found = read_json(analysis.path / "analysis.json")
     for made in earlier:
         found = bssl.carried(found, plans.read(made.path))
+    bssl.require_of(found, config, analysis.path)
     return found
 
 

@@ -45,6 +45,11 @@ set = ["distill.on=true"]
 seeds = [1]
 
 [[rows]]
+name = "obs-of-shs"
+target = {{ score = "obs", sparsified = true }}
+seeds = [1]
+
+[[rows]]
 name = "scratch"
 fresh = true
 seeds = [1]
@@ -70,7 +75,7 @@ seeds = [1]
 """
 LABELS = {
     "small.magnitude.1", "small.random.1", "small.random.2", "small.shs-in-rounds.1", "small.scratch.1",
-    "small.dense-distilled.1", "small.own.1", "small.trimmed.1",
+    "small.dense-distilled.1", "small.own.1", "small.trimmed.1", "small.obs-of-shs.1",
 }  # fmt: skip
 
 
@@ -197,7 +202,13 @@ def test_what_rows_share_is_made_once(made: tuple[Path, list[str]]) -> None:
     shared = made[0] / "shared"
     assert len([path for path in shared.glob("distilled-*") if path.is_dir()]) == 1
     sparse = [path for path in shared.glob("shs-*") if (path / artifact.MANIFEST).exists()]
-    assert len(sparse) == 1  # both SHS rows have seed 1
+    assert len(sparse) == 1  # all SHS rows have seed 1
+    read = {
+        label: artifact.read(made[0] / "rows" / label / "pruned" / label[:-2]).manifest["parents"]["model"]["identity"]
+        for label in ("small.obs-of-shs.1", "small.magnitude.1")
+    }
+    assert read["small.obs-of-shs.1"] == artifact.read(sparse[0]).identity
+    assert read["small.magnitude.1"] == artifact.read(shared / "dense").identity
 
 
 def test_a_killed_suite_goes_on_and_a_finished_one_makes_nothing(made: tuple[Path, list[str]]) -> None:
@@ -235,7 +246,7 @@ def test_a_failing_row_does_not_hinder_the_others(tmp_path: Path, made: tuple[Pa
     ):
         ablation.run(given, out, told.append)
     assert {row.criterion for row in record.read(out / ablation.RESULTS)} == {
-        None, "magnitude", "shs-in-rounds", "scratch", "dense-distilled", "own", "trimmed"}  # fmt: skip
+        None, "magnitude", "shs-in-rounds", "scratch", "dense-distilled", "own", "trimmed", "obs-of-shs"}  # fmt: skip
 
 
 def test_a_base_run_is_taken_as_it_is(made: tuple[Path, list[str]], tmp_path: Path) -> None:
@@ -249,6 +260,17 @@ def test_a_base_run_is_taken_as_it_is(made: tuple[Path, list[str]], tmp_path: Pa
     assert identities[0] == identities[1]
 
 
+def test_an_analysis_of_another_dense_model(made: tuple[Path, list[str]], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(made[0] / "shared", run, symlinks=True)
+    shutil.rmtree(run / "dense")
+    shutil.copytree(made[0] / "rows" / "small.magnitude.1" / "recovered", run / "dense")
+    given = suite.load(made[0].parent / "suite.toml")
+    assert f"{run / 'analysis'}: the analysis is not of this run · got another model than {run / 'dense'}" in error_of(
+        ablation.run, given, tmp_path / "out", lambda _: None, run
+    )
+
+
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
@@ -256,7 +278,7 @@ def test_a_base_run_is_taken_as_it_is(made: tuple[Path, list[str]], tmp_path: Pa
         ("fresh = true", 'shapes = ["huge"]', "no shape is called huge"),
         ("keep = 0.9", "keep = 9", "keep"),
         ("fresh = true", "target = {{ score = 7 }}", "score"),
-        ("fresh = true", "stale = true", "unknown key rows.3.stale"),
+        ("fresh = true", "stale = true", "unknown key rows.4.stale"),
     ],
 )
 def test_a_suite_that_does_not_fit(tmp_path: Path, old: str, new: str, problem: str) -> None:

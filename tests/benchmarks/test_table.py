@@ -116,7 +116,7 @@ def test_a_filled_table_predicts_the_machine_it_was_filled_on(tmp_path: Path) ->
     made = filled(tmp_path, d_models=(16,))
     for config in (LIKE, *prediction.shapes(made, LIKE, 10).values()):
         assert table.predict(made, config) == pytest.approx(whole(config), rel=1e-4)
-        assert latency.total(config, made) == pytest.approx(table.predict(made, config))
+        assert latency.total(config, made) == table.predict(made, config)
     assert made.surfaces[table.FIXED].at("fixed", d_model=32) == pytest.approx(0.3 + TARGET * 0.05, rel=1e-3)
 
 
@@ -264,3 +264,32 @@ def test_real_models_are_timed_at_the_wanted_lengths(tmp_path: Path) -> None:
     assert all(ms > 0 for rounds in times.values() for ms in rounds)
     assert told[-1] == "time 3 models"
     assert len(list((tmp_path / "bundles").iterdir())) == 2  # one model, at two lengths
+
+
+def test_a_folder_keeps_bundles_of_every_form(tmp_path: Path) -> None:
+    task = probes.groups(LIKE, probes.grid_for(LIKE, (), 2), TARGET, 2)[0].tasks[0]
+    forms = {"fp32": Table(), "int8": Table(precision="int8")}
+    made = {name: filling.bundle_of(task, tmp_path, settings) for name, settings in forms.items()}
+    assert {name: artifact.read(path).manifest["config"]["precision"] for name, path in made.items()} == {
+        name: name for name in forms
+    }
+    assert filling.bundle_of(task, tmp_path, forms["int8"]) == made["int8"]
+    assert len(list((tmp_path / "models").iterdir())) == 1
+
+
+def test_special_tokens_behind_the_words(tmp_path: Path) -> None:
+    marian = LIKE.__class__(
+        **LIKE.to_dict() | {"pad_token_id": 239, "decoder_start_token_id": 239, "eos_token_id": 200}
+    )
+    nllb = LIKE.__class__(**LIKE.to_dict() | {"forced_bos_token_id": 220, "decoder_start_token_id": 2})
+    for name, like in (("marian", marian), ("nllb", nllb)):
+        smallest = probes.groups(like, probes.grid_for(like, (), 2), TARGET, 2)[0].tasks[-2:]
+        assert min(task.config.vocab_size for task in smallest) == 240 // 8
+        times = LocalMeter(tmp_path / name, Table(rounds=2, seconds=0), SOURCE)(smallest, lambda _: None)
+        assert all(ms > 0 for rounds in times.values() for ms in rounds)
+
+
+def test_a_table_is_of_the_depth_that_it_was_calibrated_with() -> None:
+    deeper = dense_config(d_model=32, heads=4, ffn=64, encoder_layers=2, decoder_layers=6, vocab_size=240)
+    assert filling.inputs(LIKE, SOURCE, TARGET, Table())["depths"] == {"encoder": 2, "decoder": 3}
+    assert filling.inputs(deeper, SOURCE, TARGET, Table()) != filling.inputs(LIKE, SOURCE, TARGET, Table())

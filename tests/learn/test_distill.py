@@ -23,6 +23,7 @@ from tprune.model.engine import Ids, Logits
 from tprune.model.search import Search
 from tprune.model.torch_engine import TorchEngine
 from tprune.model.transformer import TPruneForConditionalGeneration
+from tprune.text import trimmed_corpus
 from tprune.text.corpus import Corpus, open_corpus, prepare
 
 SETTINGS = Distill(beam=2, batch=7)
@@ -141,6 +142,21 @@ def teacher_of(original: Artifact) -> TPruneForConditionalGeneration:
     shapes.vocab_size, shapes.pad_token_id = words.vocabulary_size, words.pad_id
     shapes.eos_token_id, shapes.decoder_start_token_id = words.eos_id, words.decoder_start_id
     return model_of(shapes)
+
+
+def test_sources_that_trimming_made_longer_are_translated(original: Artifact, tmp_path: Path) -> None:
+    longest = max(len(source) for source, _ in sides(original))
+    corpus, said = open_corpus(original), {**original.manifest["config"], "max_tokens": longest}
+    order = trimmed_corpus.choose([corpus], minimum=50).read
+    with artifact.create(tmp_path / "trimmed", "corpus", config=said) as folder:
+        trimmed_corpus.prepare(corpus, folder, order, len(order))
+    trimmed = artifact.read(tmp_path / "trimmed")
+    assert longest < max(len(source) for source, _ in sides(trimmed)) <= search_of(corpus).limit
+    made = write(trimmed, tmp_path / "made")
+    report = json.loads((made.path / distill.REPORT).read_text())
+    assert {kind: report[kind] for kind in ("pairs", "empty")} == {"pairs": 60, "empty": 15}
+    eos = order.index(corpus.tokenizer.eos_id)
+    assert sides(made)[60:] == [(source, [7, 9, 7, eos]) for source, _ in sides(trimmed)[::4]]
 
 
 class PowerError(Exception):

@@ -159,8 +159,9 @@ def test_too_long_sources_are_named() -> None:
     with pytest.raises(InputError) as raised:
         translate(TorchEngine(model), [[5, EOS], [5] * 41, [5] * 40, [5] * 50], Search.of(model))
     assert str(raised.value) == (
-        "source longer than the model has positions for · sentence index 1: 41 tokens; sentence index 3: 50 tokens"
-        " · wanted at most 40 tokens each · split or drop these sentences"
+        "source longer than the model takes · sentence index 1: 41 tokens; sentence index 3: 50 tokens · wanted at "
+        "most 40 tokens each · split or drop these sentences; where this is a bundle, export with a larger "
+        "export.max_source"
     )
     longest = translate(TorchEngine(model), [[5] * 40], Search.of(model))[0]
     assert len(longest) <= 40
@@ -172,9 +173,16 @@ def test_a_bundles_limits_are_told_apart() -> None:
     with pytest.raises(InputError) as raised:
         translate(TorchEngine(ours(2)), [[5] * 7], search)
     assert str(raised.value) == (
-        "source longer than the bundle was exported for · sentence index 0: 7 tokens · wanted at most 6 tokens each · "
-        "export with a larger export.max_source, or split or drop these sentences"
+        "source longer than the model takes · sentence index 0: 7 tokens · wanted at most 6 tokens each · split or "
+        "drop these sentences; where this is a bundle, export with a larger export.max_source"
     )
+
+
+def test_of_many_too_long_sources_a_few_are_named() -> None:
+    with pytest.raises(InputError) as raised:
+        translate(TorchEngine(ours(2)), [[5] * 41] * 5000, Search.of(ours(2)))
+    assert "; sentence index 4: 41 tokens; and 4995 more · wanted" in str(raised.value)
+    assert len(str(raised.value)) < 400
 
 
 def test_a_diverged_model_is_an_error() -> None:

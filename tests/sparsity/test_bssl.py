@@ -1,13 +1,15 @@
 """BSSL: the blocks' own lasso, the share of sparse lines, and sensitivity."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from tests.sparsity.small_models import attention, logits, model_of
+from tests.artifacts import error_of
+from tests.sparsity.small_models import attention, config, logits, model_of
 from tprune.model.shape import TPruneConfig
 from tprune.model.transformer import TPruneForConditionalGeneration
 from tprune.sparsity import bssl, lines, plan, surgery
@@ -87,12 +89,12 @@ class Recorder:
         return {"loss": float(len(self.seen)), "bleu": None}
 
 
-def test_sensitivity_masks_the_weakest_units_and_restores_every_bit() -> None:
+def test_sensitivity_masks_the_weakest_units_and_restores_every_bit(tmp_path: Path) -> None:
     model = model_of(SHAPES)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     recorder = Recorder(model)
     told: list[str] = []
-    table = bssl.sensitivity(model, [0.4, 1.0], recorder, told.append)
+    table = bssl.sensitivity(model, [0.4, 1.0], recorder, tmp_path, told.append)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert told == [group.name for group in lines.groups(SHAPES, lines.PART_KINDS)]
     assert [entry["loss"] for entry in table] == list(range(1, len(table) + 1))
@@ -110,7 +112,7 @@ def test_sensitivity_masks_the_weakest_units_and_restores_every_bit() -> None:
         assert all(torch.equal(before[name], value) for name, value in state.items() if name not in member_names)
 
 
-def test_sensitivity_leaves_out_sublayers_and_layers_one_at_a_time() -> None:
+def test_sensitivity_leaves_out_sublayers_and_layers_one_at_a_time(tmp_path: Path) -> None:
     model = model_of(SHAPES)
     seen = []
 
@@ -118,7 +120,7 @@ def test_sensitivity_leaves_out_sublayers_and_layers_one_at_a_time() -> None:
         seen.append(logits(candidate))
         return {"loss": 0.0, "bleu": None}
 
-    table = bssl.sensitivity(model, [], measure)
+    table = bssl.sensitivity(model, [], measure, tmp_path)
     assert [(entry["component"], entry["unit"]) for entry in table] == [
         ("encoder.0.sublayer", 0), ("encoder.0.sublayer", 1), ("encoder.1.sublayer", 0), ("encoder.1.sublayer", 1),
         ("encoder.layer", 0), ("encoder.layer", 1), ("decoder.0.sublayer", 0), ("decoder.0.sublayer", 1),
@@ -131,7 +133,7 @@ def test_sensitivity_leaves_out_sublayers_and_layers_one_at_a_time() -> None:
     assert all((logits(model) - other).abs().max() > 1e-4 for other in seen)
 
 
-def test_a_failing_measure_leaves_the_model_as_it_was() -> None:
+def test_a_failing_measure_leaves_the_model_as_it_was(tmp_path: Path) -> None:
     model = model_of(SHAPES)
     before = {name: value.clone() for name, value in model.state_dict().items()}
 
@@ -139,8 +141,33 @@ def test_a_failing_measure_leaves_the_model_as_it_was() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        bssl.sensitivity(model, [0.9], measure)
+        bssl.sensitivity(model, [0.9], measure, tmp_path)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+class Interrupted:
+    """A measure that counts, until somebody stops it."""
+
+    def __init__(self, last: int | None = None) -> None:
+        self.calls, self.last = 0, last
+
+    def __call__(self, model: TPruneForConditionalGeneration) -> dict[str, float | None]:
+        if self.calls == self.last:
+            raise KeyboardInterrupt
+        self.calls += 1
+        return {"loss": float(logits(model).norm()), "bleu": None}
+
+
+# of the first layer two shares of four groups, and two sub-layers; then those of the next one
+@pytest.mark.parametrize(("measured", "kept"), [(0, 0), (5, 4), (9, 8), (17, 16)])
+def test_a_kill_costs_no_finished_component(measured: int, kept: int, tmp_path: Path) -> None:
+    model, shares, once, again = model_of(SHAPES), [0.1, 0.7], Interrupted(), Interrupted()
+    (tmp_path / "undisturbed").mkdir()
+    expected = bssl.sensitivity(model, shares, once, tmp_path / "undisturbed")
+    with pytest.raises(KeyboardInterrupt):
+        bssl.sensitivity(model, shares, Interrupted(measured), tmp_path)
+    assert bssl.sensitivity(model, shares, again, tmp_path) == expected
+    assert again.calls == once.calls - kept
 
 
 def measured(kind: str, component: str, share: float, loss: float, **rest: Any) -> dict[str, Any]:
@@ -209,7 +236,27 @@ def test_lines_that_take_much_time_are_pushed_harder() -> None:
     assert bssl.strengths(groups, 3.0, lossy, costs)[groups[0].name] == pytest.approx(3.0)
 
 
-def test_findings_are_carried_over_a_cut_under_the_new_names() -> None:
+def test_findings_about_another_model_are_refused(tmp_path: Path) -> None:
+    def analysis(**shape: Any) -> dict[str, Any]:
+        (scratch := tmp_path / f"{shape}").mkdir(exist_ok=True)
+        measured = bssl.sensitivity(model_of(config(**shape)), [0.5], lambda _: {"loss": 1.0, "bleu": None}, scratch)
+        return {"dense": {"loss": 1.0}, "sensitivity": measured}
+
+    bssl.require_of(analysis(depth=2), config(depth=2, ffn=8), "a")  # widths may differ
+    for depth in (1, 3):
+        said = error_of(bssl.require_of, analysis(depth=depth), config(depth=2), "a")
+        assert said.startswith("a: an analysis of another model · ")
+        assert depth == 1 or f"decoder.layer: the analysis has {depth}, the model 2" in said
+    narrow = config(depth=2)
+    narrow.encoder_shapes = [{"self_attn": attention(2, 4, 4), "ffn": ffn} for ffn in (12, 0)]
+    assert "encoder.1.sublayer: the analysis has 2, the model 1" in error_of(
+        bssl.require_of, analysis(depth=2), narrow, "a"
+    )
+    found = [entry for entry in analysis(depth=2)["sensitivity"] if "unit" in entry]
+    bssl.require_of({"dense": {"loss": 1.0}, "sensitivity": found}, config(depth=2), "a")  # without any shares
+
+
+def test_findings_are_carried_over_a_cut_under_the_new_names(tmp_path: Path) -> None:
     one = attention(2, 2, 2)
     model = model_of(
         TPruneConfig(
@@ -224,7 +271,7 @@ def test_findings_are_carried_over_a_cut_under_the_new_names() -> None:
     table: dict[str, Any] = {
         "components": bssl.sparse_lines(model, 0.1),
         "dense": {"loss": 0.0, "bleu": None},
-        "sensitivity": bssl.sensitivity(model, [0.5], lambda _: {"loss": float(next(value)), "bleu": None}),
+        "sensitivity": bssl.sensitivity(model, [0.5], lambda _: {"loss": float(next(value)), "bleu": None}, tmp_path),
     }
     keep = {"decoder.layer": (0, 2), "decoder.2.sublayer": (0, 2), "encoder.0.ffn": (1, 3)}
     chosen = plan.make("p", model.config, keep, {})

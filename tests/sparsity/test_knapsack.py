@@ -88,6 +88,11 @@ def test_of_equal_choices_the_cheaper_one_wins() -> None:
     assert solve([Stack((Layer((group,)),), needs_anchor=False)], 10.0, 0.1).picks == (1,)
 
 
+def test_a_group_may_have_more_options_than_sixteen_bits_count() -> None:
+    group = (*[Option(1.0, 0.0)] * 70_000, Option(1.0, 1.0))
+    assert solve([Stack((Layer((group,)),), needs_anchor=False)], 10.0, 1.0).picks == (70_000,)
+
+
 def test_costs_are_rounded_up_and_the_budget_down() -> None:
     group = (Option(1.01, 1.0), Option(0.0, 0.0))
     assert solve([Stack((Layer((group,)),), needs_anchor=False)], 1.9, 1.0).picks == (1,)

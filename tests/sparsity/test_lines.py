@@ -130,6 +130,16 @@ def test_blocks_are_the_weights_of_all_projections() -> None:
     assert lines.component("decoder.layers.3.self_attn.q_proj.weight") == "decoder.3.self_attn.q_proj"
 
 
+@pytest.mark.parametrize("place", ["encoder.layers.0.ffn", "decoder.layers.0.self_attn", "decoder.layers.0.cross_attn"])
+def test_projections_read_the_stream_or_write_to_it(place: str) -> None:
+    parts = dict(model_of(SHAPES).get_submodule(place).named_children())
+    linear = {name: part for name, part in parts.items() if isinstance(part, torch.nn.Linear)}
+    readers, writer = lines.projections(place.rpartition(".")[2])
+    assert [*readers, writer] == list(linear)
+    assert [name for name, part in linear.items() if part.in_features == SHAPES.d_model] == list(readers)
+    assert [name for name, part in linear.items() if part.out_features == SHAPES.d_model] == [writer]
+
+
 def test_unknown_kind_is_refused() -> None:
     with pytest.raises(InputError) as caught:
         lines.groups(config(), ("ffn", "column"))

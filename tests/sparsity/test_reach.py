@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from tests.sparsity.small_models import config, configs
 from tprune.config import Target
+from tprune.delivery_config import Table
 from tprune.errors import BudgetError, PlanError
 from tprune.model.shape import TPruneConfig, dense_config
 from tprune.settings import RECIPES, load
@@ -31,7 +32,7 @@ def dense_shape(recipe: str) -> TPruneConfig:
 @pytest.mark.parametrize("recipe", sorted(path.stem for path in RECIPES.glob("*.toml")))
 def test_every_recipe_s_targets_can_be_met_by_its_own_model(recipe: str) -> None:
     shape, chosen = dense_shape(recipe), load(recipe)
-    reach.require(shape, chosen.targets)
+    reach.require(shape, chosen.targets, chosen.table)
     for wanted in chosen.targets:
         if wanted.planner in reach.BUDGETED:  # and the plan is made, not only foretold
             scores = {group.name: torch.rand(group.size) for group in lines.groups(shape, lines.WIDTH_KINDS)}
@@ -56,7 +57,7 @@ def test_all_that_cannot_be_met_in_one_error() -> None:
         target(name="slow", keep=0.35, grid=8, drop_decoder_layers=3),
     ]
     with pytest.raises(PlanError) as refused:
-        reach.require(OPUS_MT, targets)
+        reach.require(OPUS_MT, targets, Table())
     assert refused.value.problems == (
         "target few: keep = 0.05 of the flops, where the smallest model has 0.444",
         "target deep: drops 6 of 6 decoder layers, of which one has to stay",
@@ -72,7 +73,7 @@ def test_a_round_must_be_met_with_the_layers_that_it_drops() -> None:
     assert reach.least(three, both, 1) == cost.total(two, "flops") > reach.least(three, both)
     keep = reach.least(three, both) / cost.total(three, "flops")  # all that is left in the end, too little at half time
     with pytest.raises(PlanError, match=r"where the smallest model of round 1 has 0\.\d+"):
-        reach.require(three, [both.model_copy(update={"keep": keep})])
+        reach.require(three, [both.model_copy(update={"keep": keep})], Table())
 
 
 def test_what_is_cut_before_the_plan_counts() -> None:
@@ -84,3 +85,20 @@ def test_what_is_cut_before_the_plan_counts() -> None:
     assert reach.least(shapes, parameters) == reach.least(turned, parameters.model_copy(update={"hidden": None}))
     few = target(vocabulary=1)
     assert reach.least(shapes, few) == reach.least(shapes, whole) - 2 * 16 * shapes.vocab_size * cost.TARGET_TOKENS
+
+
+def test_widths_that_the_table_will_not_have() -> None:
+    wanted = {"planner": "latency", "budget": "speedup", "amount": 2.0}
+    targets = [
+        target(name="fine", grid=8, hidden=0.5, table="measure", **wanted),
+        target(name="fine-grained", hidden=0.5, table="measure", **wanted),
+        target(name="narrow", grid=8, hidden=0.25, table="measure", **wanted),
+        target(name="known", hidden=0.25, table="a table of somebody's", **wanted),
+    ]
+    with pytest.raises(PlanError) as refused:
+        reach.require(OPUS_MT, targets, Table(d_models=(256, 384)))
+    assert refused.value.problems == (
+        "target fine-grained: grid = 4, where table.least_width is 8",
+        "target narrow: hidden leaves 128 dimensions, where the narrowest stream of the table has 256",
+    )
+    assert "table.d_models" in str(refused.value)

@@ -93,6 +93,7 @@ def write(folder: Path, engine: Engine, search: Search, text: Artifact, settings
         beams=settings.beam,
         length_penalty=settings.length_penalty,
         limit=min(search.limit, text.manifest["config"]["max_tokens"]),
+        source_limit=search.longest_source,  # trimming spells rare words: its sources may be longer than max_tokens
     )
     found = hypotheses(engine, pairs, search, settings.batch, folder / artifact.SCRATCH, tell)
     flat, lengths, report = _pairs(pairs, found, search, mix=settings.mix)

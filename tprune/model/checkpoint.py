@@ -10,12 +10,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from transformers.utils import logging
 
-from tprune.errors import ModelError
+from tprune.errors import ModelError, shown
 from tprune.model.layers import Positions
 from tprune.model.shape import TPruneConfig
 from tprune.model.transformer import TPruneForConditionalGeneration
-
-SHOWN = 5  # problems named in one error; a wrong checkpoint has hundreds
 
 
 def load(path: Path) -> TPruneForConditionalGeneration:
@@ -143,11 +141,10 @@ def _compare(got: dict[str, tuple[int, ...]], wanted: dict[str, tuple[int, ...]]
         if got.get(name, shape) != shape
     ]
     if problems:
-        more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
         raise ModelError(
             "the weights are not those of config.json",
             where=path,
-            problems=problems[:SHOWN] + more,
+            problems=shown(problems),
             fix="give a directory whose two files were written together",
         )
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tprune import artifact
-from tprune.errors import InputError, ModelError
-from tprune.model.checkpoint import SHOWN, read_config, save, weight_shapes
+from tprune.errors import SHOWN, InputError, ModelError
+from tprune.model.checkpoint import read_config, save, weight_shapes
 from tprune.model.layers import ACTIVATIONS
 from tprune.model.origin import DOWNLOADED, language_token, load_original, load_tokenizer, local_directory
 from tprune.model.shape import TPruneConfig, attention_shape

@@ -12,7 +12,7 @@ from itertools import count
 
 import numpy as np
 
-from tprune.errors import InputError, ModelError
+from tprune.errors import InputError, ModelError, shown
 from tprune.model.engine import Engine, GreedyEngine, Ids, Logits
 from tprune.model.search import Search
 
@@ -55,12 +55,11 @@ def in_batches(
     """Translate as `translate` does, with any function from source ids (B, S) and mask (B, S) to B translations."""
     long = [(index, len(ids)) for index, ids in enumerate(sentences) if len(ids) > search.longest_source]
     if long:
-        bundled = search.source_limit is not None
         raise InputError(
-            f"source longer than the {'bundle was exported for' if bundled else 'model has positions for'}",
-            problems=[f"sentence index {index}: {length} tokens" for index, length in long],
+            "source longer than the model takes",
+            problems=shown([f"sentence index {index}: {length} tokens" for index, length in long]),
             wanted=f"at most {search.longest_source} tokens each",
-            fix=("export with a larger export.max_source, or " if bundled else "") + "split or drop these sentences",
+            fix="split or drop these sentences; where this is a bundle, export with a larger export.max_source",
         )
     found: list[list[int]] = [[] for _ in sentences]
     full = [index for index, ids in enumerate(sentences) if not set(ids) <= {search.eos, search.pad}]

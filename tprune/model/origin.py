@@ -9,8 +9,8 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel
 
-from tprune.errors import InputError, MachineError, ModelError
-from tprune.model.checkpoint import SHOWN, quiet
+from tprune.errors import SHOWN, InputError, MachineError, ModelError
+from tprune.model.checkpoint import quiet
 
 TOKENIZER_FILES = ("tokenizer.json", "*.spm", "*.model", "vocab.json", "vocab.txt")
 DOWNLOADED = ("*.json", "model*.safetensors", "*.spm", "*.model", "*.txt")

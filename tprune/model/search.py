@@ -23,7 +23,8 @@ class Search:
         forced_eos: The last token of a translation that reaches its greatest length.
         banned: Tokens that never appear in a translation, as padding.
         max_new_tokens: Greatest length of every translation, in place of the rule of `max_length`.
-        source_limit: The longest source that a bundle was exported for; None for a model, whose limit is its positions.
+        source_limit: The longest source, where it is not as long as the longest target: what a bundle was exported for,
+            or a model's positions when its targets are kept shorter.
         length_factor: Target tokens for each source token, see `max_length`.
         length_extra: Target tokens besides.
     """

@@ -5,14 +5,19 @@ then the share of lines under a relative threshold is read off each block and ax
 the validation loss when a share of one component's units is masked in the dense model.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tprune.errors import InputError, shown
+from tprune.json_file import read_json, write_json
+from tprune.model.shape import TPruneConfig
 from tprune.model.transformer import TPruneForConditionalGeneration
 from tprune.sparsity import lines, plan, surgery
 from tprune.sparsity.lines import Group
@@ -72,32 +77,34 @@ def sensitivity(
     model: TPruneForConditionalGeneration,
     shares: Sequence[float],
     measure: Measure,
+    scratch: Path,
     progress: Callable[[str], None] = lambda _: None,
 ) -> list[dict[str, Any]]:
     """Loss and BLEU with a share of one component's units masked, weakest units first.
+
+    Every group's measurements are a file in `scratch`, and what is there is not measured again.
 
     Args:
         model: Dense model; unchanged afterwards.
         shares: Shares of units to mask in every ffn, qk, vo and head group. Sub-layers and layers
             are masked whole, one at a time.
         measure: Measures a model.
-        progress: Called with each group's name.
+        scratch: Folder of this model, these shares and this measure alone.
+        progress: Called with the name of each group that is measured.
 
     Returns:
         One dict a measurement: component (the group), kind, share, loss, bleu; for sub-layers and
         layers also `unit`.
     """
-    parameters = dict(model.named_parameters())
-    table = []
+    table: list[dict[str, Any]] = []
     for group in lines.groups(model.config, lines.PART_KINDS):
-        progress(group.name)
-        if group.kind in ("sublayer", "layer"):
-            table += _whole_units(model, group, measure)
-            continue
-        order = lines.unit_square_norms(group, parameters).detach().argsort(stable=True).tolist()
-        for share in shares:
-            with _masked(group, order[: round(share * group.size)], parameters):
-                table.append({"component": group.name, "kind": group.kind, "share": share, **measure(model)})
+        saved = scratch / f"sensitivity {group.name}.json"
+        if not saved.exists():
+            progress(group.name)
+            whole = group.kind in ("sublayer", "layer")
+            found = _whole_units(model, group, measure) if whole else _shares(model, group, shares, measure)
+            write_json(saved, found)
+        table += read_json(saved)
     return table
 
 
@@ -130,6 +137,36 @@ def sublayer_importance(analysis: Mapping[str, Any]) -> dict[str, list[float]]:
             found.setdefault(entry["component"], []).append(entry["loss"] - analysis["dense"]["loss"])
     floor = max(0.05 * float(np.median([value for values in found.values() for value in values] or [0.0])), 1e-6)
     return {name: [max(value, floor) for value in values] for name, values in found.items()}
+
+
+def require_of(analysis: Mapping[str, Any], config: TPruneConfig, where: object) -> None:
+    """Refuse findings about a model with other layers or sub-layers.
+
+    Args:
+        analysis: BSSL's findings, after those of earlier cuts were `carried`.
+        config: The model that they are used for.
+        where: The analysis' path, for the error.
+
+    Raises:
+        InputError: A component was not measured, or has fewer or more units than were left out.
+    """
+    units = Counter(entry["component"] for entry in analysis["sensitivity"] if "unit" in entry)
+    widths = {entry["component"] for entry in analysis["sensitivity"] if "unit" not in entry}
+    problems = []
+    for group in lines.groups(config, lines.PART_KINDS):
+        if group.kind in ("sublayer", "layer"):
+            measured = units[group.name] or 1 if group.kind == "layer" else units[group.name]  # never the only one
+            if measured != group.size:
+                problems.append(f"{group.name}: the analysis has {measured}, the model {group.size}")
+        elif widths and group.name not in widths:  # a sensitivity without any shares counts all alike
+            problems.append(f"{group.name}: not in the analysis")
+    if problems:
+        raise InputError(
+            "an analysis of another model",
+            where=where,
+            problems=shown(problems),
+            fix="analyze the model that is cut: `tprune analyze MODEL CORPUS`, or give no analysis",
+        )
 
 
 def carried(analysis: Mapping[str, Any], chosen: plan.Plan) -> dict[str, Any]:
@@ -196,6 +233,17 @@ def _shrinkage(block: Tensor, axis: int) -> Tensor:
 
 def _share_under(norms: Tensor, threshold: float) -> float:
     return float((norms < threshold * norms.mean()).float().mean())
+
+
+def _shares(
+    model: TPruneForConditionalGeneration, group: Group, shares: Sequence[float], measure: Measure
+) -> list[dict[str, Any]]:
+    parameters, table = dict(model.named_parameters()), []
+    order = lines.unit_square_norms(group, parameters).detach().argsort(stable=True).tolist()
+    for share in shares:
+        with _masked(group, order[: round(share * group.size)], parameters):
+            table.append({"component": group.name, "kind": group.kind, "share": share, **measure(model)})
+    return table
 
 
 def _whole_units(model: TPruneForConditionalGeneration, group: Group, measure: Measure) -> list[dict[str, Any]]:

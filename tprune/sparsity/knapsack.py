@@ -81,16 +81,16 @@ def solve(stacks: Sequence[Stack], budget: float, tick: float) -> Choice:
     room = math.floor(budget / tick)
     value = np.full((STATES, max(room, 0) + 1), -np.inf)
     value[0, 0] = 0.0
-    trace: list[tuple[NDArray[np.int16], NDArray[np.int8]]] = []
+    trace: list[tuple[NDArray[np.int32], NDArray[np.int8]]] = []
     for stack in stacks:
         for layer in stack.layers:
             for options in layer.groups:
                 value, picked, before = _group(value, options, tick)
                 trace.append((picked, before))
             value, before = _close_layer(value, layer.gone)
-            trace.append((np.full(value.shape, -1, np.int16), before))
+            trace.append((np.full(value.shape, -1, np.int32), before))
         value, before = _close_stack(value, stack.needs_anchor)
-        trace.append((np.full(value.shape, -1, np.int16), before))
+        trace.append((np.full(value.shape, -1, np.int32), before))
     best = int(value[0].argmax())
     if room < 0 or value[0, best] == -np.inf:
         raise PlanError("no choice is within the budget", got=f"{budget:g}", wanted="more than the cheapest choice")
@@ -107,11 +107,11 @@ def ticks(cost: float, tick: float) -> int:
 
 def _group(
     value: NDArray[np.float64], options: Sequence[Option], tick: float
-) -> tuple[NDArray[np.float64], NDArray[np.int16], NDArray[np.int8]]:
+) -> tuple[NDArray[np.float64], NDArray[np.int32], NDArray[np.int8]]:
     """Values after a group, and for every state and cost the option picked and the state before."""
     length = value.shape[1]
     after = np.full_like(value, -np.inf)
-    picked, before = np.full(value.shape, -1, np.int16), np.zeros(value.shape, np.int8)
+    picked, before = np.full(value.shape, -1, np.int32), np.zeros(value.shape, np.int8)
     reachable = [state for state in range(STATES) if np.isfinite(value[state]).any()]
     for index in _undominated(options, tick):
         option, spent = options[index], ticks(options[index].cost, tick)
@@ -161,7 +161,7 @@ def _close_stack(value: NDArray[np.float64], needs_anchor: bool) -> tuple[NDArra
 
 
 def _walk_back(
-    trace: Sequence[tuple[NDArray[np.int16], NDArray[np.int8]]],
+    trace: Sequence[tuple[NDArray[np.int32], NDArray[np.int8]]],
     groups: Sequence[Sequence[Option]],
     spent: int,
     tick: float,

@@ -109,6 +109,11 @@ def module_name(stack: str, layer: int, sublayer: str) -> str:
     return f"{stack}.layers.{layer}.{sublayer}"
 
 
+def projections(sublayer: str) -> tuple[tuple[str, ...], str]:
+    """A sub-layer's projections: those that read a residual stream, and the one that writes to its own."""
+    return (("fc1",), "fc2") if sublayer == "ffn" else (("q_proj", "k_proj", "v_proj"), "o_proj")
+
+
 def component(parameter: str) -> str:
     """The field's name of a weight: `decoder.layers.3.self_attn.q_proj.weight` -> `decoder.3.self_attn.q_proj`."""
     return parameter.replace(".layers.", ".").removesuffix(".weight")
@@ -120,8 +125,8 @@ def blocks(config: TPruneConfig) -> list[str]:
     for stack in STACKS:
         for index, shape in enumerate(layer_shapes(config, stack)):
             for sublayer in sublayers(shape):
-                parts = ("fc1", "fc2") if sublayer == "ffn" else ("q_proj", "k_proj", "v_proj", "o_proj")
-                names += [f"{module_name(stack, index, sublayer)}.{part}.weight" for part in parts]
+                prefix, (readers, writer) = module_name(stack, index, sublayer), projections(sublayer)
+                names += [f"{prefix}.{part}.weight" for part in (*readers, writer)]
     return names
 
 
@@ -219,7 +224,7 @@ def _hidden(config: TPruneConfig) -> Group:
             for sublayer in sublayers(shape):
                 prefix = module_name(stack, index, sublayer)
                 norms.append(f"{prefix}.norm")
-                readers, writer = (("fc1",), "fc2") if sublayer == "ffn" else (("q_proj", "k_proj", "v_proj"), "o_proj")
+                readers, writer = projections(sublayer)
                 members += [Member(f"{prefix}.{reader}.weight", 1) for reader in readers]
                 members += [Member(f"{prefix}.{writer}.{kind}", 0) for kind in ("weight", "bias")]
     members += [Member(f"{norm}.{kind}", 0) for norm in norms for kind in ("weight", "bias")]
@@ -241,6 +246,5 @@ def _vocabularies(config: TPruneConfig) -> list[Group]:
 
 def _members(stack: str, index: int, sublayer: str) -> tuple[Member, ...]:
     """All parameters of a sub-layer, for units that go as a whole; output bias included."""
-    prefix = module_name(stack, index, sublayer)
-    parts = ("fc1", "fc2") if sublayer == "ffn" else ("q_proj", "k_proj", "v_proj", "o_proj")
-    return tuple(Member(f"{prefix}.{part}.{kind}", 0) for part in parts for kind in ("weight", "bias"))
+    prefix, (readers, writer) = module_name(stack, index, sublayer), projections(sublayer)
+    return tuple(Member(f"{prefix}.{part}.{kind}", 0) for part in (*readers, writer) for kind in ("weight", "bias"))

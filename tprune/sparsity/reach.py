@@ -10,34 +10,41 @@ from math import ceil
 from typing import Any
 
 from tprune.config import Target
+from tprune.delivery_config import MEASURE, Table
 from tprune.errors import PlanError
 from tprune.model.shape import TPruneConfig
 from tprune.sparsity import cost, lines, rotation
 
+BUDGET_FIX = (
+    "raise keep, lower grid, drop layers (drop_encoder_layers, drop_decoder_layers), or trim the vocabulary where the "
+    "tokenizer can be"
+)
+TABLE_FIX = "raise grid or lower table.least_width, and name the width of the stream in table.d_models"
 BUDGETED = ("uniform", "global")
 """Planners whose budget is a share of the dense model."""
 
 
-def require(config: TPruneConfig, targets: Iterable[Target]) -> None:
+def require(config: TPruneConfig, targets: Iterable[Target], table: Table) -> None:
     """Refuse targets that no plan for this model can meet, whatever its weights.
 
     Args:
         config: The dense model's configuration.
         targets: Those of a recipe.
+        table: The latency table that is filled for targets of the table MEASURE.
 
     Raises:
-        PlanError: Layers to drop that are not there, or budgets of parameters or FLOPs under those of the smallest
-            model; all of them at once.
+        PlanError: Layers to drop that are not there, budgets of parameters or FLOPs under those of the smallest model,
+            or widths that the latency table will not have; all of them at once.
     """
-    found = []
+    found, unmeasured = [], []
     for target in targets:
         found += _too_deep(config, target) or (_unmet(config, target) if target.planner in BUDGETED else [])
-    if found:
+        unmeasured += _unmeasured(config, target, table) if target.table == MEASURE else []
+    if found or unmeasured:
         raise PlanError(
             "targets that this model cannot be cut to",
-            problems=found,
-            fix="raise keep, lower grid, drop layers (drop_encoder_layers, drop_decoder_layers), or trim the "
-            "vocabulary where the tokenizer can be",
+            problems=[*found, *unmeasured],
+            fix="; ".join([BUDGET_FIX] * bool(found) + [TABLE_FIX] * bool(unmeasured)),
         )
 
 
@@ -70,6 +77,19 @@ def _too_deep(config: TPruneConfig, target: Target) -> list[str]:
         for stack, drop in _drops(target).items()
         if drop >= depths[stack]
     ]
+
+
+def _unmeasured(config: TPruneConfig, target: Target, table: Table) -> list[str]:
+    found = []
+    if target.grid < table.least_width:
+        found.append(f"target {target.name}: grid = {target.grid}, where table.least_width is {table.least_width}")
+    width, narrowest = _trimmed(config, target).d_model, min(config.d_model, *table.d_models)
+    if width < narrowest:
+        found.append(
+            f"target {target.name}: hidden leaves {width} dimensions, where the narrowest stream of the table has "
+            f"{narrowest}"
+        )
+    return found
 
 
 def _unmet(config: TPruneConfig, target: Target) -> list[str]:

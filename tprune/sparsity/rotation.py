@@ -122,7 +122,7 @@ def narrow(model: TPruneForConditionalGeneration, found: Components, size: int) 
         for index, shape in enumerate(lines.layer_shapes(old, stack)):
             for sublayer in lines.sublayers(shape):
                 prefix = lines.module_name(stack, index, sublayer)
-                readers, writer = (("fc1",), "fc2") if sublayer == "ffn" else (("q_proj", "k_proj", "v_proj"), "o_proj")
+                readers, writer = lines.projections(sublayer)
                 for part in readers:
                     encoded = sublayer == "cross_attn" and part != "q_proj"
                     read(f"{prefix}.{part}", ENCODED if encoded else f"{prefix}.norm", f"{prefix}.{part}.bias")
@@ -146,7 +146,9 @@ def narrow(model: TPruneForConditionalGeneration, found: Components, size: int) 
 
 
 def width(size: int, share: float, grid: int) -> int:
-    """The width nearest to a share of `size` dimensions, a multiple of `grid`, which is the least."""
+    """The width nearest to a share of `size` dimensions, a multiple of `grid`, which is the least; all of it for 1."""
+    if share == 1:  # a full width need not lie on the grid
+        return size
     return min(size, max(round(share * size / grid) * grid, grid))
 
 

@@ -194,6 +194,11 @@ def open_corpus(made: artifact.Artifact | Path) -> Corpus:
     )
 
 
+def judged_by(made: artifact.Artifact) -> dict[str, Any]:
+    """What a BLEU depends on and the corpus' files do not tell: which splits are for what, and the target language."""
+    return {key: made.manifest["config"][key] for key in ("valid", "test", "target")}
+
+
 def read_lengths(made: artifact.Artifact, name: str) -> NDArray[np.int32]:
     """(n, 2) source and target lengths of a split, without its tokenizer; validation and test splits line by line."""
     return _load(made.path, name).lengths

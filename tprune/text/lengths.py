@@ -5,10 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from tprune.artifact import Artifact
-from tprune.errors import InputError
+from tprune.errors import InputError, shown
 from tprune.text.corpus import read_lengths
 
-SHOWN = 5  # sentences named in one error
 SIDES = ("source", "target")
 
 
@@ -81,7 +80,4 @@ def _refuse(text: Artifact, found: dict[str, int], limit: int, what: str, fix: s
     if not found:
         return
     problems = [f"{where}: {length} tokens" for where, length in found.items()]
-    more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
-    raise InputError(
-        what, where=text.path, problems=problems[:SHOWN] + more, wanted=f"at most {limit} tokens each", fix=fix
-    )
+    raise InputError(what, where=text.path, problems=shown(problems), wanted=f"at most {limit} tokens each", fix=fix)
