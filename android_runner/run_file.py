@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from tprune.errors import ArtifactError, InputError
+from tprune.errors import ArtifactError, InputError, shown
 from tprune.export import shortlist, tensors
 from tprune.export.description import Bundle
 from tprune.model.search import Search
@@ -129,7 +129,7 @@ def sentences_text(bundle: Bundle, sentences: Sequence[Sequence[int]]) -> str:
         raise InputError(
             "sentences that the bundle cannot take",
             where=bundle.path,
-            problems=problems,
+            problems=shown(problems),
             got=None if sentences else "none at all",
             wanted=f"1 to {limit} tokens each, all from 0 to {bundle.vocabulary - 1}",
             fix="leave them out, or export with a larger export.max_source",

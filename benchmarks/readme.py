@@ -28,6 +28,7 @@ def _of_rows(form: Callable[[Iterable[Row]], list[Table]]) -> Callable[[Path], l
 SECTIONS: Mapping[str, tuple[str, Callable[[Path], list[Table]]]] = {
     "results": (".", _of_rows(_real)),
     "synthetic": (".", _of_rows(_synthetic)),
+    "earlier": ("earlier", _of_rows(engine_tables)),
     "decode": ("decode", _of_rows(peer_tables)),
     "precision": ("precision", _of_rows(engine_tables)),
     "shortlist": ("shortlist", _of_rows(engine_tables)),

@@ -2,8 +2,8 @@
 
 Run as `python -m tprune.ablation SUITE OUT [--run RUN] [--set section.key=value] [--only "half.*"] [--no-measure]`; it
 goes on where it was stopped, row by row, and `tprune report OUT` prints the rows. `--run` takes corpus, dense model and
-analysis of a run; `--only` makes, and reports, some of the rows; `--no-measure` makes the models beside other work, for
-a later call to time them beside nothing.
+analysis of a run; `--only` makes, and reports, some of the rows; `--no-measure` makes models and bundles beside other
+work, for a later call to time them beside nothing.
 
 OUT/shared      corpus, dense model and analysis, SHS models, distilled text
 OUT/shapes      the plan of every shape
@@ -11,7 +11,7 @@ OUT/rows/ROW    plans, models, bundles and results of one row and seed
 OUT/results.json, OUT/report
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -51,6 +51,14 @@ class Base:
         return pipeline.latency_table(config, named, shared, self.dense, self.text, tell)
 
 
+@dataclass(frozen=True)
+class Made:
+    """What a row is worth on the validation text, and its model and the dense one in every form that is timed."""
+
+    validation: Artifact
+    entries: Mapping[delivery.Entry, Artifact]
+
+
 def run(
     suite: Suite,
     out: Path,
@@ -70,10 +78,10 @@ def run(
         tell: Gets one line for every stage.
         base_run: Take corpus, dense model and analysis from this run instead of making them.
         only: Patterns such as `half.*`, of which a row's SHAPE.NAME.SEED has to match one.
-        measured: Export and time the models too.
+        measured: Time the models too, and write the rows.
 
     Returns:
-        Path of the file with all rows; without any measured, the directory of the rows.
+        Path of the file with all rows; where none are measured, the directory of their models and bundles.
 
     Raises:
         InputError: Settings of a row do not fit, or change what all rows share; or no row matches a pattern.
@@ -105,10 +113,10 @@ def run(
     failed: list[str] = []
     for job in wanted:
         try:
-            recovered, checked = _made(suite, job, own[job.label], base, shapes.get(job.shape), out, tell)
+            made = _make(suite, job, own[job.label], base, shapes.get(job.shape), out, tell)
             if not measured:
                 continue
-            rows += _measured(suite, job, own[job.label], base, recovered, checked, out, tell)
+            rows += _measure(suite, job, own[job.label], base, made, out, tell)
         except TpruneError as error:
             tell(f"row {job.label} failed: {error}")
             failed.append(f"{job.label}: {error}")
@@ -182,11 +190,7 @@ def _config_of(suite: Suite, job: Job, base: Config) -> Config:
     return config
 
 
-def _made(
-    suite: Suite, job: Job, config: Config, base: Base, shape: Artifact | None, out: Path, tell: Tell
-) -> tuple[Artifact, Artifact]:
-    """A row's recovered model, and what it is worth on the validation text."""
-
+def _make(suite: Suite, job: Job, config: Config, base: Base, shape: Artifact | None, out: Path, tell: Tell) -> Made:
     def settle(stage: Stage) -> Artifact:
         return pipeline.settle(stage, tell)
 
@@ -196,45 +200,36 @@ def _made(
         lessons = settle(
             _once(shared / "distilled", lambda path: recovery.distill(path, base.dense, base.text, config.distill))
         )
-    table = base.table(config, suite.table if job.matches else job.target.table, shared, tell)
-    whole = rounds.Inputs(base.dense, None, base.analysis, base.text, lessons, table)
-    given = rounds.trimmed(
-        job.target, _regularized(whole, job, config, base, shared, tell), folder / "trimmed", settle, seed=job.seed
-    )
-    pipeline.require_bundled(config, given.text)
-    model = base.dense
+    model, given = base.dense, rounds.Inputs(base.dense, None, base.analysis, base.text, lessons)
     if job.entry.widths != "dense":
+        table = base.table(config, suite.table if job.matches else job.target.table, shared, tell)
+        whole = _regularized(replace(given, table=table), job, config, base, shared, tell)
+        given = rounds.trimmed(job.target, whole, folder / "trimmed", settle, seed=job.seed)
         match = job.matches and table is not None
         template = shape if match or job.entry.widths == "same" else None
         model = rounds.cut(
             config, job.target, given, folder, settle, seed=job.seed, template=template, match=match
         ).model
+    pipeline.require_bundled(config, given.text)
     if job.entry.fresh:
         model = settle(recovery.fresh(folder / "fresh", model, job.seed))
     recovered = settle(
         recovery.recover(folder / "recovered", model, given.wise, given.lessons, config.recovery, folder / "logs")
     )
-    return recovered, settle(recovery.validate(folder / "validation", recovered, given.text))
-
-
-def _measured(
-    suite: Suite,
-    job: Job,
-    config: Config,
-    base: Base,
-    recovered: Artifact,
-    checked: Artifact,
-    out: Path,
-    tell: Tell,
-) -> list[Row]:
-    folder, shared = out / "rows" / job.label, out / "shared"
+    checked = settle(recovery.validate(folder / "validation", recovered, given.text))
     entries = {
         **pipeline.bundles(config, shared, {DENSE: base.dense}, base.text, tell),
         **pipeline.bundles(config, folder, {job.target.name: recovered}, base.text, tell),
     }
-    timed = {key: made for key, made in entries.items() if key[0] in config.bench.engines}
-    results = pipeline.settle(delivery.bench(folder / "results", suite.name, timed, base.text, config.bench), tell)
-    validation = read_json(checked.path / recovery.VALIDATION)
+    return Made(checked, entries)
+
+
+def _measure(suite: Suite, job: Job, config: Config, base: Base, made: Made, out: Path, tell: Tell) -> list[Row]:
+    timed = {key: entry for key, entry in made.entries.items() if key[0] in config.bench.engines}
+    results = pipeline.settle(
+        delivery.bench(out / "rows" / job.label / "results", suite.name, timed, base.text, config.bench), tell
+    )
+    validation = read_json(made.validation.path / recovery.VALIDATION)
     said = {
         "criterion": job.entry.name,
         "shape": job.shape,
@@ -251,7 +246,7 @@ def _measured(
 
 def _regularized(given: rounds.Inputs, job: Job, config: Config, base: Base, shared: Path, tell: Tell) -> rounds.Inputs:
     """With the model after SHS training, where the row's score is read off it."""
-    if job.entry.widths == "dense" or not job.target.reads_sparse:
+    if not job.target.reads_sparse:
         return given
     hint = base.table(config, config.shs.table, shared, tell)
 
@@ -277,7 +272,9 @@ def _main(
     base: Annotated[Path | None, typer.Option("--run", help="Corpus, dense model and analysis are there.")] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="section.key=value, for every row.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Rows as SHAPE.NAME.SEED, with * for anything.")] = None,
-    measure: Annotated[bool, typer.Option(help="Off: make the models; time them later, beside nothing else.")] = True,
+    measure: Annotated[
+        bool, typer.Option(help="Off: make models and bundles; time them later, beside nothing.")
+    ] = True,
 ) -> None:
     print(run(load(suite, overrides or ()), out, tell_user, base, only or ("*",), measured=measure))
 
