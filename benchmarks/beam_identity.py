@@ -19,9 +19,10 @@ import torch
 from tprune import artifact
 from tprune.artifact import Artifact
 from tprune.benchmarks import quality, record
-from tprune.benchmarks.comparison import PYTORCH, VERSIONS, open_entry
+from tprune.benchmarks.comparison import VERSIONS, open_entry
 from tprune.benchmarks.peers import hf
 from tprune.benchmarks.record import DENSE, Row
+from tprune.delivery_config import PYTORCH
 from tprune.entry import script
 from tprune.learn.compatibility import open_for
 from tprune.model import checkpoint

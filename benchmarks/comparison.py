@@ -7,6 +7,7 @@ on what each engine itself put out for the whole test set.
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from tprune.benchmarks import latency, quality, record
 from tprune.benchmarks.quality import Output
 from tprune.benchmarks.ratios import timed_fields
 from tprune.benchmarks.record import DENSE, Row
-from tprune.delivery_config import Bench
+from tprune.delivery_config import PYTORCH, Bench
 from tprune.errors import InputError
 from tprune.export import description, runtime
 from tprune.model import checkpoint
@@ -31,7 +32,6 @@ from tprune.text.corpus import Corpus
 
 Tell = Callable[[str], None]
 Variant = tuple[str, str]  # precision and model name
-PYTORCH = "pytorch"
 VERSIONS = {PYTORCH: "torch", "onnxruntime": "onnxruntime", "executorch": "executorch"}
 
 
@@ -42,11 +42,13 @@ def compare(
     corpus: Corpus,
     language: str,
     settings: Bench,
+    scratch: Path,
     tell: Tell,
 ) -> Iterator[Row]:
     """Measure all models on all engines.
 
-    What an engine runs is timed in turn, whatever its precision, and compared with the dense model in fp32.
+    What an engine runs is timed in turn, whatever its precision, and compared with the dense model in fp32. An engine
+    with one search is a pass: its rows are a file in `scratch`, and a pass that is there is not run again.
 
     Args:
         experiment: Name of the experiment, for the rows.
@@ -56,6 +58,7 @@ def compare(
         corpus: Its test splits are the test set.
         language: Target language.
         settings: Threads, sentences, least rounds and seconds.
+        scratch: Folder of these models, text and settings alone.
         tell: Gets a line before each part.
 
     Raises:
@@ -84,11 +87,15 @@ def compare(
                 "environment": record.environment(),
                 "made_by": made_by(),
             }
-            yield from _timed_rows(shared, engine, made, corpus, language, settings, tell)
-            if engine in settings.beam_engines:
-                yield from _timed_rows(shared, engine, made, corpus, language, settings, tell, settings.beam)
-            elif engine == PYTORCH:  # the search is the same on every engine: one tells what a beam brings
-                yield from _beam_rows(shared, made, corpus, language, settings, tell)
+            timed = {1: True, settings.beam: True} if engine in settings.beam_engines else {1: True}
+            if engine == PYTORCH:  # the search is the same on every engine: one tells what a beam brings
+                timed.setdefault(settings.beam, False)
+            for beams, is_timed in timed.items():
+                saved = scratch / f"rows {engine} {_decode(beams)}.json"
+                if not saved.exists():
+                    measured = _timed_rows if is_timed else _untimed_rows
+                    record.write(saved, measured(shared, engine, made, corpus, language, settings, tell, beams))
+                yield from record.read(saved)
     finally:
         torch.set_num_threads(threads)  # which what is trained next in this process depends on
 
@@ -101,7 +108,7 @@ def _timed_rows(
     language: str,
     settings: Bench,
     tell: Tell,
-    beams: int = 1,
+    beams: int,
 ) -> Iterator[Row]:
     decode = _decode(beams)
     outputs: dict[Variant, Output] = {}
@@ -136,18 +143,20 @@ def _timed_rows(
             )
 
 
-def _beam_rows(
+def _untimed_rows(
     shared: Mapping[str, Any],
+    engine: str,
     made: Mapping[Variant, Artifact],
     corpus: Corpus,
     language: str,
     settings: Bench,
     tell: Tell,
+    beams: int,
 ) -> Iterator[Row]:
     outputs: dict[Variant, Output] = {}
     for variant, entry in made.items():
-        tell(f"BLEU of {' '.join(variant)}, {_decode(settings.beam)}")
-        runs, search = open_entry(PYTORCH, entry, max(settings.threads), settings.beam)
+        tell(f"BLEU of {' '.join(variant)} on {engine}, {_decode(beams)}")
+        runs, search = open_entry(engine, entry, max(settings.threads), beams)
         outputs[variant] = quality.translate_tests(
             runs, corpus, search, language, words=plain_tokenizer.load(entry.path)
         )
@@ -155,7 +164,7 @@ def _beam_rows(
         yield Row(
             **shared,
             **facts(variant, entry),
-            decode=_decode(settings.beam),
+            decode=_decode(beams),
             valid={"ok": True},
             **quality_fields(outputs, variant, corpus, language, settings),
         )

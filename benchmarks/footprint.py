@@ -18,10 +18,10 @@ import numpy as np
 from tprune import artifact
 from tprune.artifact import Artifact
 from tprune.benchmarks import quality, record
-from tprune.benchmarks.comparison import PYTORCH
 from tprune.benchmarks.lineup import Candidate, Contestant, line_up
 from tprune.benchmarks.peers import ct2_format
 from tprune.benchmarks.record import Row
+from tprune.delivery_config import PYTORCH
 from tprune.entry import script
 from tprune.errors import MachineError
 from tprune.learn.compatibility import open_for

@@ -9,10 +9,10 @@ from typing import Any
 from tprune import artifact
 from tprune.artifact import Artifact
 from tprune.benchmarks import record
-from tprune.benchmarks.comparison import PYTORCH, VERSIONS, hashes, open_entry, size_bytes
+from tprune.benchmarks.comparison import VERSIONS, hashes, open_entry, size_bytes
 from tprune.benchmarks.peers.peer import Peer, Translate
 from tprune.benchmarks.record import DENSE
-from tprune.delivery_config import PRECISIONS, Export
+from tprune.delivery_config import PRECISIONS, PYTORCH, Export
 from tprune.export import description
 from tprune.export.bundle import export
 from tprune.model import checkpoint

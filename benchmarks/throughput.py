@@ -13,11 +13,12 @@ import numpy as np
 from tprune import artifact
 from tprune.artifact import Artifact
 from tprune.benchmarks import latency, quality, record, stats
-from tprune.benchmarks.comparison import PYTORCH, open_entry
+from tprune.benchmarks.comparison import open_entry
 from tprune.benchmarks.lineup import Contestant, line_up
 from tprune.benchmarks.peers import ct2, ct2_format
 from tprune.benchmarks.ratios import ratio_fields, unequal_work
 from tprune.benchmarks.record import DENSE, Row
+from tprune.delivery_config import PYTORCH
 from tprune.entry import script
 from tprune.learn.compatibility import open_for
 from tprune.model import checkpoint

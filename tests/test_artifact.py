@@ -288,3 +288,10 @@ def test_json_is_whole_or_absent(tmp_path: Path) -> None:
     assert read_json(path) == {"ä": [1]}
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.json"]
     assert error_of(read_json, tmp_path / "b.json") == f"{tmp_path / 'b.json'}: no such file · check the path"
+
+
+def test_a_directory_by_the_name_of_where_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make(tmp_path / "made")
+    monkeypatch.chdir(made.path)
+    assert artifact.read(Path()).identity == made.identity
+    assert error_of(artifact.require_free, Path(), False).startswith(".: exists already")

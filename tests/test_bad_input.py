@@ -219,6 +219,15 @@ def test_norms_of_a_penalty_that_was_not_trained_with(refused: Refused, tmp_path
     )
 
 
+def test_a_benchmark_of_nothing(refused: Refused, tmp_path: Path) -> None:
+    choices = ["--set", 'export.engines=["onnxruntime"]', "--set", 'bench.engines=["executorch"]']
+    line = refused("run", mini_recipe(tmp_path), "--out", tmp_path / "run", *choices, out=tmp_path / "run" / "dense")
+    assert line == (
+        "error: bench.engines: nothing to benchmark · got executorch · wanted pytorch | onnxruntime, for which export "
+        "makes bundles · set bench.engines, or export.engines and export.precisions"
+    )
+
+
 def test_another_kind_of_artifact(copies: Path, refused: Refused, tmp_path: Path) -> None:
     line = refused("prune", copies / "corpus", "--flops", "0.9", "--out", tmp_path / "small", out=tmp_path / "small")
     assert "got corpus" in line

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.artifacts import make, snapshot
+from tests.artifacts import error_of, make, snapshot
 from tprune import artifact
 from tprune.disk import disk_space
 from tprune.errors import MachineError
@@ -98,3 +98,11 @@ def test_other_errors_pass_as_they_are(tmp_path: Path) -> None:
     with pytest.raises(OSError) as caught, disk_space(tmp_path):
         raise error
     assert caught.value is error
+
+
+def test_a_file_is_where_a_folder_has_to_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("here")
+    for out in (tmp_path / "file" / "out", tmp_path / "file" / "below" / "out"):
+        said = error_of(make, out)
+        assert said == f"{out}: nothing can be written here · got Not a directory · choose another directory"
+    assert snapshot(tmp_path) == {"file": b"here"}

@@ -81,3 +81,9 @@ def test_every_benchmark_says_how_it_is_called(name: str) -> None:
     done = CliRunner().invoke(app, ["--help"])
     assert done.exit_code == 0
     assert "out" in done.output
+
+
+def test_an_interruption_says_that_the_work_goes_on(program: Path, tmp_path: Path) -> None:
+    program.write_text(PROGRAM.replace("out.write_text", "raise KeyboardInterrupt  #"))
+    code, said = called(program, tmp_path, tmp_path / "out")
+    assert (code, said.strip()) == (130, "stopped; the same command goes on from here")

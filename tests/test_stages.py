@@ -1,13 +1,16 @@
 """A stage that was killed goes on where it was, and only with the same inputs."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.command import mini_recipe
-from tprune import ranks, settings, stages
+from tprune import delivery, ranks, settings, stages
 from tprune.artifact import Artifact
+from tprune.benchmarks import comparison, record
+from tprune.benchmarks.record import Row
 from tprune.config import Config
 from tprune.json_file import read_json
 from tprune.learn import evaluate, trainer
@@ -80,3 +83,24 @@ def test_of_several_processes_the_first_one_measures(
     monkeypatch.setattr(ranks, "is_follower", lambda: True)
     monkeypatch.setattr(evaluate, "token_loss", Measure(last=0))
     assert made.analyze(tmp_path / "out").identity == first.identity
+
+
+def test_a_benchmark_that_was_killed_times_no_engine_twice(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def off(*_: Any) -> Iterator[Row]:
+        raise PowerError
+
+    entries = {("pytorch", "fp32", name): made.model for name in ("dense", "same")}
+    bench = made.recipe.bench.model_copy(update={"rounds": 2, "seconds": 0.0, "beam": 2})
+    described = delivery.bench(tmp_path / "out", "x", entries, made.text, bench)
+    with monkeypatch.context() as patch:
+        patch.setattr(comparison, "_untimed_rows", off)
+        with pytest.raises(PowerError):
+            described.make(False)
+    monkeypatch.setattr(comparison, "_timed_rows", off)
+    rows = record.read(described.make(False).path / "results.json")
+    assert [(row.model, row.decode) for row in rows] == [
+        ("dense", "greedy"), ("same", "greedy"), ("dense", "beam2"), ("same", "beam2"),
+    ]  # fmt: skip
+    assert [row.latency_ms is None for row in rows] == [False, False, True, True]

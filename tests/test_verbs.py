@@ -72,6 +72,27 @@ def test_pruning_goes_on_after_an_interruption_and_needs_force_for_its_result_on
     assert artifact.read(out).manifest["parents"]["plan"]["identity"] == artifact.read(beside[1]).identity
 
 
+def test_a_plan_says_all_that_is_cut(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = (
+        "prune",
+        run / "dense",
+        "--plan",
+        tmp_path,
+        "--out",
+        tmp_path / "out",
+        "--flops",
+        "0.5",
+        "--vocabulary",
+        "1",
+    )
+    assert tprune(monkeypatch, *given) == 1
+    assert (
+        "a plan says all that is cut · got --plan and --flops, --vocabulary · leave one out" in capsys.readouterr().err
+    )
+
+
 @pytest.mark.parametrize(("layers", "wanted"), [(0, 0.6), (1, 0.36)])
 def test_a_recipes_budget_is_said_in_its_words_in_every_round(run: Path, layers: int, wanted: float) -> None:
     whole = cost.total(checkpoint.load(run / "dense").config, "flops")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tprune import ranks, stopwatch
-from tprune.disk import disk_space
+from tprune.disk import disk_space, make_folder
 from tprune.errors import ArtifactError
 from tprune.json_file import read_json, read_json_or_none, write_json
 from tprune.provenance import environment, made_by
@@ -103,7 +103,7 @@ def create(
             _remove(leftover)
     with disk_space(out):
         try:
-            (partial / SCRATCH).mkdir(parents=True, exist_ok=True)
+            make_folder(partial / SCRATCH, out)
             spent = stopwatch.start(partial / SCRATCH)
             write_json(partial / SCRATCH / INPUTS, inputs)
             yield partial
@@ -280,12 +280,12 @@ def _sweep(out: Path) -> None:
 
 
 def _partial(out: Path) -> Path:
-    return out.with_name(out.name + ".partial")
+    return out.absolute().with_name(out.absolute().name + ".partial")  # "." has a name too
 
 
 def _replaced(out: Path) -> Path:
     """Where the old artifact waits while the new one takes its name; no name a user would give a backup."""
-    return out.with_name(f".{out.name}.replaced")
+    return out.absolute().with_name(f".{out.absolute().name}.replaced")
 
 
 def _remove(path: Path) -> None:

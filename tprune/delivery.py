@@ -113,21 +113,19 @@ def bundle(
 
 def bench(out: Path, experiment: str, entries: Mapping[Entry, Artifact], text: Artifact, settings: Bench) -> Stage:
     """Latency and BLEU of dense and pruned models, by engine, precision and model name, on this machine."""
-
     from tprune.text.corpus import judged_by, open_corpus
 
     def make(partial_out: Path) -> None:
         from tprune.benchmarks import comparison, quality, record
         from tprune.progress import narrate
 
-        target = text.manifest["config"]["target"]
+        dataset, target = quality.dataset_name(text), text.manifest["config"]["target"]
+        scratch = partial_out / artifact.SCRATCH
         with narrate("benchmark") as progress:
-            rows = list(
-                comparison.compare(
-                    experiment, quality.dataset_name(text), entries, open_corpus(text), target, settings, progress
-                )
+            rows = comparison.compare(
+                experiment, dataset, entries, open_corpus(text), target, settings, scratch, progress
             )
-        record.write(partial_out / "results.json", rows)
+            record.write(partial_out / "results.json", rows)
 
     parents = {**{"/".join(key): made for key, made in entries.items()}, "corpus": text}
     config = {"experiment": experiment, **judged_by(text), **resolved(settings)}

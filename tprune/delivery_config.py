@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 
 from tprune.section import Positive, Section, Share
 
+PYTORCH = "pytorch"
+"""The engine that runs checkpoints instead of bundles."""
 PRECISIONS: Mapping[str, tuple[str, ...]] = {
     "onnxruntime": ("fp32", "int8", "int8-block"),
     "executorch": ("fp32", "int8"),

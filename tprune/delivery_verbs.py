@@ -88,7 +88,10 @@ def bench(
     longer = [] if sustained is None else [f"device.sustained_minutes={sustained}"]
     chosen, text = settings_of(recipe, [*(overrides or []), *longer]), artifact.read(corpus, "corpus")
     kind = "bundle" if device else None
-    given = [("dense", artifact.read(dense, kind)), *((path.name, artifact.read(path, kind)) for path in pruned)]
+    given = [
+        ("dense", artifact.read(dense, kind)),
+        *((path.absolute().name, artifact.read(path, kind)) for path in pruned),
+    ]
     entries = delivery.entries_of(given)
     stage = (
         delivery.bench_devices(out, chosen.name, entries, text, chosen, device)

@@ -1,11 +1,11 @@
-"""A full disk, told in one error however a library reports it."""
+"""A disk that is full, or a place where nothing can be written, told in one error however a library reports it."""
 
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tprune.errors import MachineError
+from tprune.errors import InputError, MachineError
 
 
 @contextmanager
@@ -21,6 +21,20 @@ def disk_space(out: Path) -> Iterator[None]:
                 fix="free some space or choose another --out, then run the same command again",
             ) from None
         raise
+
+
+def make_folder(folder: Path, out: Path) -> None:
+    """Make a folder, and those above it, for what is going to be `out`.
+
+    Raises:
+        InputError: A file is in the way, or nobody may write there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
+        raise InputError(
+            "nothing can be written here", where=out, got=error.strerror, fix="choose another directory"
+        ) from None
 
 
 def _is_disk_full(error: BaseException) -> bool:

@@ -15,6 +15,7 @@ import typer
 from tprune.errors import TpruneError
 from tprune.progress import console, tell
 
+INTERRUPTED = 130  # a shell's exit code after Ctrl-C
 OUT = "out"  # the parameter that names the file to write
 
 
@@ -28,8 +29,16 @@ def call(program: Callable[[], Any]) -> None:
         complain(error)
         sys.exit(1)
     except KeyboardInterrupt:
-        console.print("stopped; the same command goes on from here")
-        sys.exit(130)
+        sys.exit(_stopped())
+    except SystemExit as left:
+        if left.code == INTERRUPTED:  # typer's own answer to Ctrl-C, without a word
+            _stopped()
+        raise
+
+
+def _stopped() -> int:
+    console.print("stopped; the same command goes on from here")
+    return INTERRUPTED
 
 
 def script(main: Callable[..., None]) -> None:

@@ -11,7 +11,7 @@ from tprune import delivery, ranks, recovery, rounds, stages
 from tprune.artifact import Artifact, read
 from tprune.benchmarks.record import DENSE, DISTILLED
 from tprune.config import PENALTY_NORMS, Config
-from tprune.delivery_config import MEASURE, PRECISIONS, Export
+from tprune.delivery_config import MEASURE, PRECISIONS, PYTORCH, Export
 from tprune.errors import InputError
 from tprune.settings import STAGES
 from tprune.stage import Stage
@@ -160,10 +160,19 @@ def require_one_process(out: Path) -> None:
 
 
 def require_bundled(config: Config, text: Artifact) -> None:
-    """Refuse test sentences that the benchmark's bundles could not translate, before there is any training."""
+    """Refuse a benchmark of nothing, or of test sentences that its bundles could not translate, before any training."""
     from tprune.text import lengths
 
-    if set(config.export.engines) & set(config.bench.engines):
+    exported = {engine for engine, _ in _forms(config.export)}
+    if not {*exported, PYTORCH} & set(config.bench.engines):
+        raise InputError(
+            "nothing to benchmark",
+            where="bench.engines",
+            got=" | ".join(config.bench.engines),
+            wanted=" | ".join([PYTORCH, *sorted(exported)]) + ", for which export makes bundles",
+            fix="set bench.engines, or export.engines and export.precisions",
+        )
+    if exported & set(config.bench.engines):
         lengths.require_bundled(text, config.export.max_source)
 
 

@@ -121,13 +121,17 @@ def prune(
         )
     default: bool = Target.model_fields["compensate"].default
     fits = text is not None and (default if compensate is None else compensate)
+    amounts = {"parameters": parameters, "flops": flops, "threshold": threshold}
+    amounts |= {"speedup": speedup, "milliseconds": milliseconds}
     if plan is not None:
+        cuts: dict[str, object] = {**amounts, "device-table": device_table, "hidden": hidden, "vocabulary": vocabulary}
+        if more := [f"--{name}" for name, value in cuts.items() if value is not None]:
+            raise InputError("a plan says all that is cut", got=f"--plan and {', '.join(more)}", fix="leave one out")
         chosen = artifact.read(plan, "plan")
     else:
         target = settings.budgeted(
             out.name,
-            {"parameters": parameters, "flops": flops, "threshold": threshold}
-            | {"speedup": speedup, "milliseconds": milliseconds},
+            amounts,
             planner,
             device_table.name if device_table else None,
             score=score,

@@ -101,7 +101,8 @@ def weight_shapes(path: Path, *, from_hub: bool = False) -> dict[str, tuple[int,
             where=path,
             got=", ".join(pickles) or None,
             fix="convert it on a machine where you trust the file: python -c 'from transformers import "
-            'AutoModelForSeq2SeqLM as M; M.from_pretrained("THE_MODEL").save_pretrained("NEW_DIRECTORY")\'; on the '
+            "AutoModelForSeq2SeqLM as M, AutoTokenizer as T; "
+            '[each.from_pretrained("THE_MODEL").save_pretrained("NEW_DIRECTORY") for each in (M, T)]\'; on the '
             "Hugging Face hub a pull request of SFconvertbot often holds them: give NAME@refs/pr/NUMBER"
             if pickled
             else "give the directory of a whole checkpoint",
