@@ -1,5 +1,7 @@
 """What is found wrong with pairs, by hand."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -69,3 +71,10 @@ def test_report() -> None:
         },
         "tokens": {"source": {"mean": 4.0, "longest": 5}, "target": {"mean": 6.0, "longest": 9}},
     }
+
+
+def test_what_became_of_a_split_in_a_line() -> None:
+    part: dict[str, Any] = {"read": 20, "kept": 12, "dropped": True, "problems": {}}
+    part["problems"] = {"empty": {"what": "a side is empty", "count": 8, "first_lines": [1, 2, 3, 4, 5]}}
+    assert checks.told("t", part) == "t: 12 of 20 pairs kept; a side is empty: 8 (lines 1, 2, 3, 4, 5 …)"
+    assert checks.told("t", part | {"dropped": False}) is None

@@ -85,7 +85,7 @@ BAD = [("Berlin", "Berlin"), ("", "nichts"), TRAIN[0], VALID[0], ("so long " * 3
 ODD = [("Bonn", "Bonn"), ("", "gar nichts"), ("ever so long " * 30, "immer so lang " * 3), TEST[0]]
 
 
-def test_bad_training_pairs_are_dropped_and_reported(tmp_path: Path) -> None:
+def test_bad_training_pairs_are_dropped_and_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = text(tmp_path / "text", max_tokens=60)
     write(tmp_path / "text", "train", [*BAD[:2], *TRAIN, *BAD[2:]])
     corpus = open_corpus(prepare(config, tmp_path / "corpus"))
@@ -99,6 +99,11 @@ def test_bad_training_pairs_are_dropped_and_reported(tmp_path: Path) -> None:
         "too_long": [65],
         "stripped": [65],
     }
+    assert capsys.readouterr().err == (
+        "train: 60 of 65 pairs kept; a side is empty: 1 (line 2); source and target are the same: 1 (line 1); pair "
+        "occurred before: 1 (line 63); source or target stands in a validation or test split: 1 (line 64); a side is "
+        f"longer than text.max_tokens: 1 (line 65); {tmp_path / 'corpus' / 'checks.json'} has more\n"
+    )
 
 
 def test_held_out_text_is_reported_on_and_left_whole(tmp_path: Path) -> None:

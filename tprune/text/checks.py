@@ -92,6 +92,24 @@ def report(split: Segments, found: Found, lengths: NDArray[np.int32], dropped: b
     }
 
 
+def told(name: str, part: Mapping[str, Any]) -> str | None:
+    """What became of a split's pairs, in a line; None where all were kept.
+
+    Args:
+        name: The split.
+        part: Its part of `checks.json`.
+    """
+    if not part["dropped"]:
+        return None
+    problems = []
+    for kind, entry in part["problems"].items():
+        more = " …" if entry["count"] > len(entry["first_lines"]) else ""
+        if kind not in KEPT:
+            problems.append(f"{entry['what']}: {entry['count']} ({numbered(entry['first_lines'])}{more})")
+    return f"{name}: {part['kept']} of {part['read']} pairs kept; {'; '.join(problems)}"
+
+
+KEPT = ("stripped",)  # problems of pairs that stay
 WORDS: Mapping[str, str] = {
     "empty": "a side is empty",
     "identical": "source and target are the same",

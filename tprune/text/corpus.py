@@ -18,6 +18,7 @@ from tprune import artifact
 from tprune.config import Text
 from tprune.errors import ArtifactError
 from tprune.json_file import read_json, write_json
+from tprune.progress import tell
 from tprune.section import resolved
 from tprune.text import checks, sources, vocab
 from tprune.text.sources import Segments
@@ -171,6 +172,9 @@ def prepare(config: Text, out: Path, *, tokenizer: Path | None = None, force: bo
             report[name] = checks.report(split, found[name], lengths, dropped=name == config.train)
         words.save(folder / TOKENIZER)
         write_json(folder / CHECKS, report)
+    for name, part in report.items():
+        if said := checks.told(name, part):
+            tell(f"{said}; {out / CHECKS} has more")
     return artifact.read(out, "corpus")
 
 
