@@ -102,3 +102,4 @@ def test_widths_that_the_table_will_not_have() -> None:
         "target narrow: hidden leaves 128 dimensions, where the narrowest stream of the table has 256",
     )
     assert "table.d_models" in str(refused.value)
+    reach.require(OPUS_MT, [target(grid=8, table="measure", **wanted)], Table())  # its own width alone

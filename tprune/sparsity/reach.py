@@ -83,7 +83,7 @@ def _unmeasured(config: TPruneConfig, target: Target, table: Table) -> list[str]
     found = []
     if target.grid < table.least_width:
         found.append(f"target {target.name}: grid = {target.grid}, where table.least_width is {table.least_width}")
-    width, narrowest = _trimmed(config, target).d_model, min(config.d_model, *table.d_models)
+    width, narrowest = _trimmed(config, target).d_model, min({config.d_model, *table.d_models})
     if width < narrowest:
         found.append(
             f"target {target.name}: hidden leaves {width} dimensions, where the narrowest stream of the table has "
