@@ -1,4 +1,4 @@
-"""Suites: what they refuse, what they hold, and a small one from end to end, killed in the middle."""
+"""A small suite from end to end, killed in the middle."""
 
 import shutil
 from pathlib import Path
@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tests.artifacts import error_of
-from tests.command import mini_recipe, tprune
+from tests.benchmarks.small_suite import SMALL, write
+from tests.command import tprune
 from tests.test_table import PerWeight
 from tprune import ablation, artifact
 from tprune.benchmarks import filling, record, suite
@@ -16,64 +17,6 @@ from tprune.errors import InputError
 from tprune.model import checkpoint
 from tprune.sparsity import plan
 
-SMALL = """
-name = "mini-suite"
-recipe = "{recipe}"
-set = [
-  "distill.beam=2", "between.steps=2", "between.batch_tokens=256", "shs.learn.steps=2", "recover.steps=2",
-  "export.engines=[]", "bench.engines=['pytorch']", "bench.beam=2", "table.least_width=4",
-]
-table = "measure"
-seeds = [1, 2]
-
-[[shapes]]
-name = "small"
-target = {{ planner = "uniform", keep = 0.9, grid = 4, score = "magnitude" }}
-
-[[rows]]
-name = "magnitude"
-seeds = [1]
-
-[[rows]]
-name = "random"
-target = {{ score = "random" }}
-
-[[rows]]
-name = "shs-in-rounds"
-target = {{ score = "shs", rounds = 2 }}
-set = ["distill.on=true"]
-seeds = [1]
-
-[[rows]]
-name = "obs-of-shs"
-target = {{ score = "obs", sparsified = true }}
-seeds = [1]
-
-[[rows]]
-name = "scratch"
-fresh = true
-seeds = [1]
-
-[[rows]]
-name = "dense-distilled"
-widths = "dense"
-target = {{ vocabulary = 2 }}
-set = ["distill.on=true"]
-seeds = [1]
-
-[[rows]]
-name = "own"
-widths = "own"
-target = {{ score = "shs", planner = "global" }}
-seeds = [1]
-
-[[rows]]
-name = "trimmed"
-widths = "own"
-target = {{ planner = "latency", budget = "speedup", amount = 1.2, table = "measure", vocabulary = 2 }}
-set = ["distill.on=true"]
-seeds = [1]
-"""
 LABELS = {
     "small.magnitude.1", "small.random.1", "small.random.2", "small.shs-in-rounds.1", "small.scratch.1",
     "small.dense-distilled.1", "small.own.1", "small.trimmed.1", "small.obs-of-shs.1",
@@ -82,12 +25,6 @@ LABELS = {
 
 class PowerError(Exception):
     """The power goes off."""
-
-
-def write(folder: Path, text: str = SMALL) -> Path:
-    path = folder / "suite.toml"
-    path.write_text(text.format(recipe=mini_recipe(folder)))
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -270,70 +207,3 @@ def test_an_analysis_of_another_dense_model(made: tuple[Path, list[str]], tmp_pa
     assert f"{run / 'analysis'}: the analysis is not of this run · got another model than {run / 'dense'}" in error_of(
         ablation.run, given, tmp_path / "out", lambda _: None, run
     )
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "problem"),
-    [
-        ('name = "random"', 'name = "magnitude"', "two rows are called magnitude"),
-        ("fresh = true", 'shapes = ["huge"]', "no shape is called huge"),
-        ("keep = 0.9", "keep = 9", "keep"),
-        ("fresh = true", "target = {{ score = 7 }}", "score"),
-        ("fresh = true", "stale = true", "unknown key rows.4.stale"),
-    ],
-)
-def test_a_suite_that_does_not_fit(tmp_path: Path, old: str, new: str, problem: str) -> None:
-    said = error_of(suite.load, write(tmp_path, SMALL.replace(old, new, 1)))
-    assert "the suite does not fit" in said
-    assert problem in said
-
-
-def test_a_row_may_not_change_what_all_share(tmp_path: Path) -> None:
-    given = suite.load(write(tmp_path, SMALL.replace('set = ["distill.on=true"]', 'set = ["learn.steps=3"]', 1)))
-    assert "row shs-in-rounds: a row changes what all rows share · got learn" in error_of(
-        ablation.run, given, tmp_path / "out", lambda _: None
-    )
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("target", "problem"),
-    [
-        ('score = "group_lasso"', "no model is trained for this score"),
-        ("vocabulary = 2", "a row that takes another shape keeps the vocabulary"),
-    ],
-)
-def test_a_target_that_no_row_can_have(tmp_path: Path, target: str, problem: str) -> None:
-    given = suite.load(write(tmp_path, SMALL.replace('score = "random"', target, 1)))
-    assert problem in error_of(ablation.run, given, tmp_path / "out", lambda _: None)
-
-
-def test_no_such_suite(tmp_path: Path) -> None:
-    assert "no such suite" in error_of(suite.load, tmp_path / "none.toml")
-    (tmp_path / "bad.toml").write_text("name = ")
-    assert "not valid TOML" in error_of(suite.load, tmp_path / "bad.toml")
-
-
-def test_a_target_that_the_recipe_does_not_have(tmp_path: Path) -> None:
-    text = 'name = "one"\nrecipe = "multi30k"\n[[shapes]]\nname = "x"\ntarget = "30x"\n[[rows]]\nname = "y"\n'
-    said = error_of(suite.load, write(tmp_path, text))
-    assert all(part in said for part in ("30x", "3x | 4x | 5x", str(tmp_path)))
-
-
-def test_overrides_reach_the_recipes_targets_too(tmp_path: Path) -> None:
-    text = 'name = "one"\nrecipe = "multi30k"\n[[shapes]]\nname = "x"\ntarget = "9x"\n[[rows]]\nname = "y"\n'
-    target = 'targets=[{name="9x",planner="latency",budget="speedup",amount=9.0,table="measure",score="obs"}]'
-    given = suite.load(write(tmp_path, text), [target, "recover.steps=7"])
-    (job,) = suite.jobs(given)
-    assert (job.target.amount, job.target.name, given.set) == (9.0, "x.y", (target, "recover.steps=7"))
-
-
-def test_another_planner_does_not_inherit_a_budget_in_time(tmp_path: Path) -> None:
-    text = SMALL.replace(
-        'planner = "uniform", keep = 0.9', 'planner = "latency", budget = "speedup", amount = 2.0, table = "measure"'
-    )
-    found = {job.entry.name: job for job in suite.jobs(suite.load(write(tmp_path, text)))}
-    assert (found["magnitude"].target.amount, found["magnitude"].matches) == (2.0, False)
-    own = found["own"].target
-    assert (own.planner, own.budget, own.amount, own.table) == ("global", "flops", None, None)
-    assert found["own"].matches
