@@ -40,9 +40,9 @@ def small_disk(folder: Path, size: str) -> Iterator[None]:
         subprocess.run(["umount", folder], check=True)
 
 
-def until(condition: Callable[[], bool], what: str) -> None:
+def until(condition: Callable[[], bool], what: str, seconds: float = SECONDS) -> None:
     """Wait a bounded time."""
-    limit = time.monotonic() + SECONDS
+    limit = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < limit, f"still waiting for {what}"
         time.sleep(0.02)

@@ -1,7 +1,6 @@
 """Sessions on this machine and on real adbds: what is measured, what is resumed, what is refused."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from tprune.android_runner.build import Runner
 from tprune.android_runner.device import Gate
 from tprune.android_runner.measurement import measure
 from tprune.android_runner.refusals import DeviceLostError
+from tprune.android_runner.shell import SECONDS
 from tprune.android_runner.transport import Device, Look
 from tprune.benchmarks import quality, record
 from tprune.benchmarks.result_table import rows_to_markdown
@@ -86,19 +86,20 @@ def test_a_phone_that_is_unplugged_in_mid_run_loses_nothing(
     runners: Callable[[str], Runner], given: Given, phones: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runners("onnxruntime")
-    settings = QUICK.model_copy(update={"seconds": 1.0, "cold_starts": 1})
+    settings = QUICK.model_copy(update={"seconds": 1.0, "cold_starts": 1, "patience_seconds": 2 * SECONDS})
     device = Device(phones.link(1, tmp_path / "phone"))
     started = starts_of(device, monkeypatch)
 
     def pull_the_cable() -> None:
-        while not any("dense-0-" in folder for folder in started):
-            time.sleep(0.01)
+        until(lambda: any("dense-0-" in folder for folder in started), "the run that is timed", SECONDS)
         phones.phones[1].unplug()
-        until(lambda: device._shell.losses > 0, "the loss")
-        phones.phones[1].plug()
-        phones.connect(phones.serials[1])
+        try:
+            until(lambda: device._shell.losses > 0, "the loss", 2 * SECONDS)
+        finally:
+            phones.phones[1].plug()
+            phones.connect(phones.serials[1])
 
-    cable = threading.Thread(target=pull_the_cable)
+    cable = threading.Thread(target=pull_the_cable, daemon=True)
     cable.start()
     rows = rows_of(given, open_session(tmp_path, device, settings))
     cable.join()

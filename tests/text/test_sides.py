@@ -7,6 +7,7 @@ from typing import Literal
 import pytest
 import sentencepiece
 
+from tests.artifacts import error_of
 from tests.model.test_origin import SENTENCE, checkpoint
 from tprune.config import Text
 from tprune.text import synthetic
@@ -102,3 +103,12 @@ def test_signs_outside_the_alphabet_are_their_bytes(kind: Literal["unigram", "bp
     # a search may end within a sign: only that run of bytes is lost
     [ids] = ours.encode(["Der Hund 漢"])
     assert ours.decode([ids[:-2]]) == ["Der Hund \ufffd\ufffd"]
+
+
+def test_a_model_of_the_other_direction_is_refused(opus_mt: Path) -> None:
+    for source, target in (("en", "de"), ("eng_Latn", "deu_Latn"), ("en", "en"), (None, None), ("de", "fr")):
+        Tokenizer.load(opus_mt / "model", source=source, target=target)
+    assert error_of(Tokenizer.load, opus_mt / "model", source="de_DE", target="en") == (
+        f"{opus_mt / 'model'}: the model translates the other way · got en to de · wanted de_DE to en · "
+        "give the model of that direction, or exchange text.source and text.target"
+    )

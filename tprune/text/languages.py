@@ -45,6 +45,23 @@ def code(backend: Any, language: str | None, where: Path) -> str:
     return meant[0]
 
 
+def require_direction(backend: Any, source: str | None, target: str | None, where: Path) -> None:
+    """Refuse text for the other direction than that of a model of two languages; Marian's tokenizer says its own.
+
+    Raises:
+        InputError: The tokenizer's source is the text's target, and the reverse.
+    """
+    own = [getattr(backend, side, None) for side in ("source_lang", "target_lang")]
+    if all(own) and [*map(base, own)] == [base(target), base(source)] and source != target:
+        raise InputError(
+            "the model translates the other way",
+            where=where,
+            got=" to ".join(own),
+            wanted=f"{source} to {target}",
+            fix="give the model of that direction, or exchange text.source and text.target",
+        )
+
+
 NLLB = dict(
     entry.split()
     for entry in (

@@ -107,7 +107,7 @@ class Tokenizer:
             target: Language of the target.
 
         Raises:
-            InputError: No tokenizer there, damaged, or it does not know the language.
+            InputError: No tokenizer there, damaged, it does not know the language, or translates the other way.
         """
         from transformers import AutoTokenizer
 
@@ -124,6 +124,7 @@ class Tokenizer:
                 backend = AutoTokenizer.from_pretrained(
                     folder, trust_remote_code=False, local_files_only=True, **chosen
                 )
+            languages.require_direction(backend, source, target, path)
         except InputError:
             raise
         except Exception as error:  # every family raises something else
