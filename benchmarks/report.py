@@ -20,6 +20,7 @@ from tprune.benchmarks.record import Row
 from tprune.benchmarks.result_table import device_tables, measured_table, plan_table, result_tables
 from tprune.benchmarks.standings import machine, planes, setting
 from tprune.benchmarks.text_table import Table
+from tprune.disk import make_folder
 from tprune.provenance import made_by
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def write_report(
         Path of the page.
 
     Raises:
-        InputError: Analysis or shapes of another form; nothing is written then.
+        InputError: Analysis or shapes of another form, or a folder that cannot be made; nothing is written then.
     """
     sections = [*_results(rows), *_anatomy(analysis, shapes, times), *_making(plans, training), _measured(rows)]
     best = headlines(rows)
@@ -89,7 +90,7 @@ def write_report(
         plotly_js=_plotly_js(),
         sections=[(section, _embed(section)) for section in sections],
     )
-    out_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(out_dir, out_dir)
     for section in sections:
         for name, picture in (section.pictures or {}).items():
             picture.savefig(out_dir / f"{name}.png", dpi=pictures.DPI)

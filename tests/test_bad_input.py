@@ -74,6 +74,27 @@ def test_a_report_of_one_file_prints_its_rows(
     assert "| dense |" in capsys.readouterr().out
 
 
+def test_a_page_where_a_file_lies(refused: Refused, tmp_path: Path) -> None:
+    record.write(tmp_path / "one.json", [row()])
+    (tmp_path / "page").write_text("mine")
+    line = refused("report", tmp_path / "one.json", "--page", tmp_path / "page")
+    assert line == (
+        f"error: {tmp_path / 'page'}: nothing can be written here · got File exists · choose another directory"
+    )
+    assert (tmp_path / "page").read_text() == "mine"
+
+
+def test_flags_that_say_nothing_by_themselves(copies: Path, refused: Refused, tmp_path: Path) -> None:
+    line = refused("report", tmp_path, "--into", tmp_path / "README.md", out=tmp_path / "README.md")
+    assert line == "error: --into: nothing to write into a file · give --readme too, or leave it out"
+    models = (copies / "dense", copies / "dense", "--corpus", copies / "corpus")
+    line = refused("bench", *models, "--out", tmp_path / "rows", "--sustained", "5", out=tmp_path / "rows")
+    assert line == (
+        "error: --sustained: models run for minutes on devices only · give --device too, --device local for this "
+        "machine, or leave it out"
+    )
+
+
 def test_unequal_line_counts(text: Path, refused: Refused, tmp_path: Path) -> None:
     with (text / "train.de").open("a") as file:
         file.write("Zu viel.\n")

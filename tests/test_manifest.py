@@ -24,7 +24,8 @@ def rewritten(made: Artifact, **changes: Any) -> Path:
         ({"schema": 2}, "manifest of an unknown schema · got 2 · wanted 1 · "),
         ({"schema": None}, "manifest of an unknown schema · wanted 1 · "),
         ({"files": None}, "corrupt manifest · got no files · delete the directory and make it again"),
-        ({"files": ["x"]}, "corrupt manifest · got no file table · "),
+        ({"files": ["x"]}, "corrupt manifest · got no files · "),
+        ({"config": [], "parents": None}, "corrupt manifest · got no config, parents · "),
         ({"kind": None, "fingerprint": None}, "corrupt manifest · got no kind, fingerprint · "),
     ],
 )

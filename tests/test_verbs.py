@@ -1,6 +1,7 @@
 """The verbs of single stages: what a second call does, and whose words an error has."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from tests.artifacts import error_of, snapshot
 from tests.command import mini_recipe, tprune
 from tprune import artifact, pipeline, rounds, settings
 from tprune.errors import BudgetError
+from tprune.json_file import read_json, write_json
 from tprune.model import checkpoint
 from tprune.sparsity import cost, surgery
 from tprune.stage import Stage
@@ -108,3 +110,16 @@ def test_a_recipes_budget_is_said_in_its_words_in_every_round(run: Path, layers:
         "target t, round 1: the budget cannot be met · got keep = 0.25 of the dense model's flops · wanted at least "
         f"{wanted:.3f} · raise keep, lower grid, or drop layers (drop_encoder_layers, drop_decoder_layers)"
     )
+
+
+def test_norms_of_a_model_without_the_penalty_are_told(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ("--flops", 0.9, "--grid", 4, "--score", "shs")
+    assert tprune(monkeypatch, "prune", run / "dense", *given, "--out", tmp_path / "one") == 0
+    note = f"{run / 'dense'}: `tprune sparsify` has not trained it with shs: the score says little more than magnitude"
+    assert note in capsys.readouterr().err.splitlines()
+    trained = shutil.copytree(run / "dense", tmp_path / "trained") / "manifest.json"
+    write_json(trained, read_json(trained) | {"config": {"penalty": {"kind": "shs"}}})
+    assert tprune(monkeypatch, "prune", trained.parent, *given, "--out", tmp_path / "two") == 0
+    assert "sparsify" not in capsys.readouterr().err

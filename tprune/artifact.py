@@ -27,6 +27,8 @@ MANIFEST = "manifest.json"
 SCRATCH = "scratch"  # inside a .partial: survives a kill, never part of the artifact
 INPUTS = "inputs.json"
 AGAIN = "delete the directory and make it again"
+FORMS: Mapping[str, type] = {"kind": str, "fingerprint": str, "config": dict, "parents": dict, "files": dict}
+"""What every manifest holds, and as what."""
 
 
 @dataclass(frozen=True)
@@ -227,14 +229,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             wanted=SCHEMA,
             fix="make the artifact again with this version of tprune",
         )
-    missing = [key for key in ("kind", "fingerprint", "files") if key not in manifest]
-    if missing or not isinstance(manifest["files"], dict):
-        raise ArtifactError(
-            "corrupt manifest",
-            where=path / MANIFEST,
-            got=f"no {', '.join(missing) or 'file table'}",
-            fix=AGAIN,
-        )
+    if wrong := [key for key, form in FORMS.items() if not isinstance(manifest.get(key), form)]:
+        raise ArtifactError("corrupt manifest", where=path / MANIFEST, got=f"no {', '.join(wrong)}", fix=AGAIN)
     return manifest
 
 

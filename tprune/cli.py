@@ -11,6 +11,7 @@ from typing import Annotated, cast
 import typer
 
 from tprune import delivery_verbs, entry, options, settings, verbs
+from tprune.errors import InputError
 from tprune.progress import tell
 
 app = typer.Typer(
@@ -37,7 +38,7 @@ def run(
 
     chosen = settings.load(recipe, overrides or [])
     made = pipeline.run(chosen, out or Path("runs") / chosen.name, tell, until)
-    if (made.path.parent / "results").is_dir():  # not every part of the pipeline gets there
+    if made.kind in ("results", "report"):  # else rows that are there may be of earlier settings
         options.print_rows(made.path.parent / "results")
     options.done(made.path)
 
@@ -72,6 +73,8 @@ def report(
     from tprune.benchmarks import record
     from tprune.benchmarks.readme import readme_tables, update_readme
 
+    if into and not readme:
+        raise InputError("nothing to write into a file", where="--into", fix="give --readme too, or leave it out")
     folder = source / "results" if (source / "results").is_dir() and not list(source.glob("*.json")) else source
     if json:
         import json as writer

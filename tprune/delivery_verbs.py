@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from tprune.errors import InputError
 from tprune.json_file import read_json
 from tprune.options import Folder, Force, Out, Overrides, Recipe, done, maybe, print_rows, settings_of
 
@@ -85,6 +86,12 @@ def bench(
     """Latency and BLEU of dense and pruned models, in turn, on this machine or on devices."""
     from tprune import artifact, delivery
 
+    if sustained is not None and not device:
+        raise InputError(
+            "models run for minutes on devices only",
+            where="--sustained",
+            fix="give --device too, --device local for this machine, or leave it out",
+        )
     longer = [] if sustained is None else [f"device.sustained_minutes={sustained}"]
     chosen, text = settings_of(recipe, [*(overrides or []), *longer]), artifact.read(corpus, "corpus")
     kind = "bundle" if device else None

@@ -175,6 +175,14 @@ def _assign(tree: dict[str, Any], override: str) -> None:
     *path, last = key.split(".")
     for part in path:
         below = tree.setdefault(part, {})
+        if isinstance(below, list):
+            raise InputError(
+                "a list is set as a whole",
+                where=f"--set {override}",
+                got=key,
+                wanted=f"{part}=[…]",
+                fix="write all its entries, or a recipe with them",
+            )
         if not isinstance(below, dict):
             raise InputError(
                 "no such section", where=f"--set {override}", got=part, fix="`tprune settings` prints all keys"

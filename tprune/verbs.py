@@ -6,10 +6,11 @@ from typing import Annotated, get_args
 import typer
 
 from tprune import settings
-from tprune.config import Criterion, Target
+from tprune.config import PENALTY_NORMS, Criterion, Target
 from tprune.errors import BudgetError, InputError
 from tprune.json_file import read_json
 from tprune.options import Folder, Force, Out, Overrides, Recipe, done, kept, logs_of, maybe, maybe_table, settings_of
+from tprune.progress import tell
 
 
 def corpus(
@@ -112,6 +113,8 @@ def prune(
 
     artifact.require_free(out, force)
     base = source = artifact.read(model, "model")
+    if score in PENALTY_NORMS and (source.manifest["config"].get("penalty") or {}).get("kind") != score:
+        tell(f"{model}: `tprune sparsify` has not trained it with {score}: the score says little more than magnitude")
     text = maybe(corpus, "corpus")
     if compensate and text is None:
         raise InputError(
