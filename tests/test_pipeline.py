@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 import sacrebleu
 
+from tests.artifacts import error_of
 from tests.command import mini_recipe, tprune
 from tests.killing import outcome, run_killed
-from tprune import artifact, pipeline, settings
+from tests.model.test_origin import checkpoint
+from tprune import artifact, pipeline, settings, trim
 from tprune.benchmarks import record
 from tprune.errors import InputError, PlanError
 from tprune.export.translation import Translator
@@ -127,6 +129,21 @@ def test_a_budget_that_no_plan_can_meet_is_refused_before_the_training(tmp_path:
         pipeline.run(config, tmp_path / "run", told.append)
     assert [line.split(":")[0] for line in told] == ["corpus"]
     assert pipeline.run(config, tmp_path / "run", told.append, "corpus").kind == "corpus"
+
+
+@pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")
+def test_a_vocabulary_that_cannot_be_trimmed_is_refused_before_the_training(tmp_path: Path) -> None:
+    told: list[str] = []
+    recipe, run = mini_recipe(tmp_path, keep="0.9\nvocabulary = 1"), tmp_path / "run"
+    config = settings.load(recipe, [f"start={checkpoint('opus-mt', tmp_path)}", "text.max_tokens=256"])
+    assert error_of(pipeline.run, config, run, told.append, "recover").startswith(
+        f"{run / 'corpus' / 'tokenizer'}: this tokenizer's vocabulary cannot be trimmed · got a tokenizer with files "
+    )
+    assert [line.split(":")[0] for line in told] == ["convert", "corpus"]
+    [target], model = config.targets, artifact.read(run / "dense")
+    text = artifact.read(run / "corpus")
+    parts = (target, trim.Trimmed(model, model, text, text), tmp_path / "made", pytest.fail, 1)
+    assert error_of(trim.prepare, *parts).startswith(f"{run / 'dense'}: this tokenizer's vocabulary cannot be trimmed")
 
 
 def test_a_target_with_fewer_tokens_and_a_narrower_stream_goes_all_the_way(undisturbed: Path, tmp_path: Path) -> None:

@@ -177,17 +177,20 @@ def require_bundled(config: Config, text: Artifact) -> None:
 
 
 def require_reachable(config: Config, text: Artifact, converted: Path) -> None:
-    """Refuse targets that no plan for the dense model can meet, before there is any training."""
+    """Refuse targets that no plan for the dense model, or no tokenizer, can meet, before there is any training."""
     from tprune.model import checkpoint
     from tprune.model.shape import TPruneConfig
     from tprune.sparsity import reach
-    from tprune.text.corpus import open_corpus
+    from tprune.text import trimming
+    from tprune.text.corpus import TOKENIZER, open_corpus
 
     if config.start is None:
         dense = stages.dense_shape(open_corpus(text), config.model)
     else:
         dense = TPruneConfig.from_dict(checkpoint.read_config(converted))
     reach.require(dense, config.targets, config.table)
+    if any(target.vocabulary is not None for target in config.targets):
+        trimming.require_possible(text.path / TOKENIZER)
 
 
 def require_trained(config: Config) -> None:

@@ -46,8 +46,15 @@ def prepare(target: Target, whole: Trimmed, out: Path, settle: Callable[[Stage],
         out: Directory for what is made.
         settle: Makes a stage unless it is current.
         seed: Of the choice of calibration sentences.
+
+    Raises:
+        InputError: The tokenizer's vocabulary cannot be trimmed.
     """
+    from tprune.text import trimming
+
     made = whole
+    if target.vocabulary is not None:
+        trimming.require_possible(made.base.path)
     if target.hidden is not None and _turns(made.base):
         made = replace(made, base=settle(stream(out / "stream", made.base, made.text, target, seed)))
         if target.vocabulary is None:

@@ -51,7 +51,7 @@ def require_direction(backend: Any, source: str | None, target: str | None, wher
     Raises:
         InputError: The tokenizer's source is the text's target, and the reverse.
     """
-    own = [getattr(backend, side, None) for side in ("source_lang", "target_lang")]
+    own = [str(getattr(backend, side, None) or "") for side in ("source_lang", "target_lang")]
     if all(own) and [*map(base, own)] == [base(target), base(source)] and source != target:
         raise InputError(
             "the model translates the other way",

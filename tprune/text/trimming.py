@@ -50,6 +50,15 @@ def closure(tokenizer: Tokenizer, wanted: Collection[int]) -> list[int]:
     return sorted(kept)
 
 
+def require_possible(folder: Path) -> None:
+    """Refuse to trim the tokenizer in a folder, if it is of a kind that cannot be.
+
+    Raises:
+        InputError: It cannot be trimmed.
+    """
+    _read(folder)
+
+
 def trimmed(tokenizer: Tokenizer, order: Sequence[int]) -> Tokenizer:
     """A tokenizer whose id i stands for the old id order[i]; other tokens are gone.
 
