@@ -4,6 +4,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.android_runner.phones import desk
 from tests.artifacts import error_of
 from tprune import artifact
 from tprune.android_runner import journal, package
@@ -29,6 +30,22 @@ def test_a_folder_that_can_be_pushed_by_hand(
         subprocess.run(["sh", start], check=True, timeout=60, cwd=folder)
         assert len(journal.finished((run / "journal.jsonl").read_bytes(), "here").timed) == 3
         (run / "journal.jsonl").unlink()
+
+
+def test_a_folder_is_pushed_and_started_by_hand_over_adb(
+    runners: Callable[[str], Runner], small_bundles: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    runner, bundle = runners("onnxruntime"), artifact.read(small_bundles("onnxruntime", "int8"), "bundle")
+    made, there = (
+        package.pack(tmp_path / "out", runner, bundle, Job("whole", 1, runs=2), [[5, 6], [7]]),
+        tmp_path / "one",
+    )
+    with desk(tmp_path) as phones:
+        to = ("-s", phones.serials[1])
+        phones.call(*to, "push", str(made.path), str(there))
+        phones.call(*to, "shell", f"sh {there}/runs/one/start.sh")
+        phones.call(*to, "pull", f"{there}/runs/one/journal.jsonl", str(tmp_path / "pulled"))
+    assert len(journal.finished((tmp_path / "pulled").read_bytes(), "there").timed) == 2
 
 
 def test_only_what_changed_is_pushed(
