@@ -254,13 +254,15 @@ def _listens(port: int) -> bool:
 
 
 def starts_of(device: Device, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Folders of the programs that a device has started, growing as it starts more."""
+    """Folders of the programs that a device was told to start, even if it was lost then; growing as there are more."""
     started: list[str] = []
     real = device.start
 
     def counted(folder: str, command: list[str]) -> None:
-        real(folder, command)
-        started.append(folder)
+        try:
+            real(folder, command)
+        finally:
+            started.append(folder)
 
     monkeypatch.setattr(device, "start", counted)
     return started

@@ -91,7 +91,7 @@ def test_a_phone_that_is_unplugged_in_mid_run_loses_nothing(
     started = starts_of(device, monkeypatch)
 
     def pull_the_cable() -> None:
-        until(lambda: any("dense-0-" in folder for folder in started), "the run that is timed", SECONDS)
+        until(lambda: any("dense-0-" in folder for folder in started), "the run that is timed", 4 * SECONDS)
         phones.phones[1].unplug()
         try:
             until(lambda: device._shell.losses > 0, "the loss", 2 * SECONDS)
