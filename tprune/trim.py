@@ -76,11 +76,11 @@ def stream(out: Path, model: Artifact, text: Artifact, target: Target, seed: int
     def make(partial_out: Path) -> None:
         from tprune.learn.compatibility import open_for
         from tprune.model import checkpoint
-        from tprune.sparsity import rotation
+        from tprune.sparsity import lines, rotation
         from tprune.text import vocab
 
         whole, opened = checkpoint.load(model.path), open_for(text, model)
-        width = rotation.width(whole.config.d_model, target.hidden or 1, target.grid)
+        width = lines.width_of_share(whole.config.d_model, target.hidden or 1, target.grid)
         found = rotation.components(whole, opened.split(opened.train), seed)
         checkpoint.save(rotation.narrow(whole, found, width), partial_out)
         vocab.copy_files(model.path, partial_out)
@@ -98,7 +98,7 @@ def plan(out: Path, given: Trimmed, target: Target, seed: int) -> Stage:
     def make(partial_out: Path) -> None:
         from tprune.learn.compatibility import open_for
         from tprune.model import checkpoint
-        from tprune.sparsity import lines, rotation, scores, vocabulary
+        from tprune.sparsity import lines, scores, vocabulary
         from tprune.sparsity import plan as plans
 
         source = checkpoint.load(given.base.path)
@@ -108,7 +108,7 @@ def plan(out: Path, given: Trimmed, target: Target, seed: int) -> Stage:
             # norms choose no better than chance (benchmarks/results/experiments.md)
             groups = lines.groups(source.config, ("hidden",))
             found = scores.score("taylor", source, groups, corpora[0].split(corpora[0].train), seed)
-            width = rotation.width(source.config.d_model, target.hidden, target.grid)
+            width = lines.width_of_share(source.config.d_model, target.hidden, target.grid)
             keep[lines.HIDDEN] = tuple(sorted(found[lines.HIDDEN].topk(width).indices.tolist()))
         if target.vocabulary is not None:
             keep |= vocabulary.kept(source.config, corpora, target.vocabulary)

@@ -147,3 +147,12 @@ def test_unknown_kind_is_refused() -> None:
         "unknown kind of unit · got column · wanted ffn | qk | vo | head | sublayer | layer | hidden | vocab · "
         "use one of these"
     )
+
+
+@pytest.mark.parametrize(("share", "kept"), [(0.5, 8), (0.6, 8), (0.7, 12), (0.01, 4), (1.0, 16)])
+def test_widths_lie_on_the_grid(share: float, kept: int) -> None:
+    assert lines.width_of_share(16, share, 4) == kept
+
+
+def test_a_share_of_one_keeps_a_width_that_is_not_on_the_grid() -> None:
+    assert [lines.width_of_share(100, share, 8) for share in (0.5, 0.99, 1.0)] == [48, 96, 100]

@@ -134,12 +134,3 @@ def test_what_cannot_be_turned_is_refused() -> None:
     for width in (1, D + 1):
         said = error_of(rotation.narrow, model, found, width)
         assert said == f"no such width · got {width} · wanted 2 to 16 · choose another share"
-
-
-@pytest.mark.parametrize(("share", "kept"), [(0.5, 8), (0.6, 8), (0.7, 12), (0.01, 4), (1.0, 16)])
-def test_widths_lie_on_the_grid(share: float, kept: int) -> None:
-    assert rotation.width(16, share, 4) == kept
-
-
-def test_a_share_of_one_keeps_a_width_that_is_not_on_the_grid() -> None:
-    assert [rotation.width(100, share, 8) for share in (0.5, 0.99, 1.0)] == [48, 96, 100]

@@ -177,6 +177,13 @@ def _per_whole_unit(group: Group, parameters: Mapping[str, Tensor], measure: Cal
     return torch.stack(units) if units else zero.expand(0)
 
 
+def width_of_share(size: int, share: float, grid: int) -> int:
+    """The width nearest to a share of `size` units, a multiple of `grid`, which is the least; all of it for 1."""
+    if share == 1:  # a full width need not lie on the grid
+        return size
+    return min(size, max(round(share * size / grid) * grid, grid))
+
+
 def _per_unit(values: Tensor, member: Member, size: int) -> Tensor:
     return values.movedim(member.axis, 0).reshape(size, -1).sum(dim=1)
 

@@ -204,10 +204,7 @@ def _layers_to_keep(
 
 def _set_share(ladders: Sequence[Ladder], share: float) -> None:
     for ladder in ladders:
-        wanted = round(share * ladder.width / ladder.grid) * ladder.grid
-        ladder.keep = min(ladder.width, max(wanted, min(ladder.grid, ladder.width)))
-        if share == 1:  # a full width need not lie on the grid
-            ladder.keep = ladder.width
+        ladder.keep = lines.width_of_share(ladder.width, share, ladder.grid)
 
 
 def _finish(config: TPruneConfig, target: Target, skeleton: Plan, ladders: Sequence[Ladder]) -> Plan:

@@ -127,7 +127,7 @@ def _trimmed(config: TPruneConfig, target: Target) -> TPruneConfig:
     if target.hidden is not None:
         if rotation.is_possible(config):  # turned, the output projection is no longer the embedding
             base.tie_output, base.output_bias = False, True
-        base.d_model = rotation.width(config.d_model, target.hidden, target.grid)
+        base.d_model = lines.width_of_share(config.d_model, target.hidden, target.grid)
     if target.vocabulary is not None:
         base.vocab_size = 0
         base.target_vocab_size = base.output_vocab_size = None

@@ -145,13 +145,6 @@ def narrow(model: TPruneForConditionalGeneration, found: Components, size: int) 
     return smaller.to(model.device).train(model.training)  # type: ignore[no-any-return]
 
 
-def width(size: int, share: float, grid: int) -> int:
-    """The width nearest to a share of `size` dimensions, a multiple of `grid`, which is the least; all of it for 1."""
-    if share == 1:  # a full width need not lie on the grid
-        return size
-    return min(size, max(round(share * size / grid) * grid, grid))
-
-
 def cosines(width: int) -> Tensor:
     """(d - 1, d) orthonormal rows that sum to 0: the discrete cosine transform without its constant."""
     place = torch.arange(width, dtype=torch.float64) + 0.5
