@@ -7,6 +7,7 @@ from tprune.benchmarks.prediction_tables import prediction_tables
 from tprune.benchmarks.ranking import ranking_tables
 from tprune.benchmarks.record import Row, read_all
 from tprune.benchmarks.result_table import engine_tables, footprint_tables, peer_tables, throughput_tables
+from tprune.benchmarks.summary import summary_tables
 from tprune.benchmarks.text_table import Table
 from tprune.errors import ArtifactError, InputError
 
@@ -15,6 +16,10 @@ SYNTHETIC = "synthetic"  # the built-in corpus, as rows call it
 
 def _real(rows: Iterable[Row]) -> list[Table]:
     return engine_tables([row for row in rows if row.dataset != SYNTHETIC])
+
+
+def _summary(rows: Iterable[Row]) -> list[Table]:
+    return summary_tables(row for row in rows if row.dataset != SYNTHETIC)
 
 
 def _synthetic(rows: Iterable[Row]) -> list[Table]:
@@ -26,6 +31,8 @@ def _of_rows(form: Callable[[Iterable[Row]], list[Table]]) -> Callable[[Path], l
 
 
 SECTIONS: Mapping[str, tuple[str, Callable[[Path], list[Table]]]] = {
+    "summary": (".", _of_rows(_summary)),
+    "earlier summary": ("earlier", _of_rows(_summary)),
     "results": (".", _of_rows(_real)),
     "synthetic": (".", _of_rows(_synthetic)),
     "earlier": ("earlier", _of_rows(engine_tables)),

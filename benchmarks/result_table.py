@@ -37,14 +37,14 @@ def engine_tables(rows: Iterable[Row]) -> list[Table]:
     rows = list(rows)
     experiments: dict[str, set[str]] = defaultdict(set)
 
-    def place(row: Row) -> str:
-        return f"{row.dataset} {row.split}, {_release(row)}, {_place(row)}"
+    def where(row: Row) -> str:
+        return f"{row.dataset} {row.split}, {_release(row)}, {place(row)}"
 
     for row in rows:
-        experiments[place(row)].add(row.experiment)
+        experiments[where(row)].add(row.experiment)
     return _tables(
         rows,
-        lambda row: place(row) + (f": {row.experiment}" if len(experiments[place(row)]) > 1 else ""),
+        lambda row: where(row) + (f": {row.experiment}" if len(experiments[where(row)]) > 1 else ""),
         ("Plan", "Precision", "Threads", "Search", "Parameters", "Size", "p50", "Speedup", "BLEU", "BLEU loss"),
     )
 
@@ -80,7 +80,7 @@ def measured_table(rows: Iterable[Row]) -> Table:
     """What was measured where: engines, versions, machines, samples, and what is not valid."""
     groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in rows:
-        groups[_release(row), row.precision, number(row.threads, "d"), _place(row)].append(row)
+        groups[_release(row), row.precision, number(row.threads, "d"), place(row)].append(row)
     lines = []
     for key, members in groups.items():
         samples = [len(row.latency_ms.samples) for row in members if row.latency_ms and timed(row)]
@@ -173,6 +173,12 @@ def millions(count: int | None, unit: str) -> str:
     return DASH if count is None else f"{count / 1e6:.2f} {unit}"
 
 
+def place(row: Row) -> str:
+    """The machine; of what a native runner measured also which device, and on which of its processors."""
+    device, pin = _extra(row, "device"), _extra(row, "pin")
+    return machine(row.environment) + (f", runner on {device}, pinned to {pin}" if device and pin else "")
+
+
 def _extra(row: Row, name: str) -> Any:
     return (row.model_extra or {}).get(name)
 
@@ -206,12 +212,6 @@ def _interval(lower: float | None, upper: float | None) -> str:
 
 def _doubt(row: Row) -> str:
     return "" if row.valid.ok else f" {DOUBTFUL}"
-
-
-def _place(row: Row) -> str:
-    """The machine; of what a native runner measured also which device, and on which of its processors."""
-    device, pin = _extra(row, "device"), _extra(row, "pin")
-    return machine(row.environment) + (f", runner on {device}, pinned to {pin}" if device and pin else "")
 
 
 def _tables(
