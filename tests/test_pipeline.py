@@ -167,6 +167,18 @@ def test_a_target_with_fewer_tokens_and_a_narrower_stream_goes_all_the_way(undis
     assert all("up to date" in line for line in told[len(told) // 2 :])
 
 
+def test_a_run_starts_from_another_ones_model(undisturbed: Path, tmp_path: Path) -> None:
+    given, run = undisturbed / "recovered" / "small", tmp_path / "run"
+    config = settings.load(mini_recipe(tmp_path), [f"start={given}"])
+    made = pipeline.run(config, run, lambda _: None, "recover")
+    before, start = artifact.read(given).manifest["files"], artifact.read(run / "dense").manifest["files"]
+    assert start["model.safetensors"] == before["model.safetensors"]
+    for name in ("train.ids.npy", "valid.ids.npy", "test.target.txt"):  # the model brings its tokenizer
+        assert artifact.sha256(run / "corpus" / name) == artifact.sha256(undisturbed / "corpus" / name)
+    sizes = [artifact.read(path).manifest["files"]["model.safetensors"]["bytes"] for path in (given, made.path)]
+    assert sizes[0] > sizes[1]
+
+
 def test_the_verbs_do_the_same_one_by_one(
     undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -155,7 +155,7 @@ def explain(
 
 @app.command()
 def convert(
-    model: Annotated[str, typer.Argument(help="Directory or hub name of a Marian, BART, mBART or M2M100/NLLB model.")],
+    model: Annotated[str, typer.Argument(help="Directory or hub name of a Marian, BART, mBART or M2M100/NLLB model; or one of tprune's.")],
     out: Annotated[Path, typer.Argument(help="Directory to write.")],
     languages: Annotated[
         tuple[str, str] | None,
@@ -163,7 +163,7 @@ def convert(
     ] = None,
     force: options.Force = False,
 ) -> None:
-    """Convert a Hugging Face translation model, logits unchanged."""
+    """Convert a Hugging Face translation model, logits unchanged; one of tprune's is copied."""
     from tprune.model.convert import convert as convert_model
 
     options.done(convert_model(model, out, force=force, languages=languages).path)

@@ -2,6 +2,7 @@
 
 The families differ in where they normalize, in their position tables and in what they tie; the
 table at the foot says how. Weights come from safetensors only, code never comes from a checkpoint.
+A model that is tprune's own already stays as it is, so that a run can start from another one's.
 """
 
 import copy
@@ -17,12 +18,14 @@ from transformers import PreTrainedModel
 
 from tprune import artifact
 from tprune.errors import SHOWN, InputError, ModelError
-from tprune.model.checkpoint import read_config, save, weight_shapes
+from tprune.model.checkpoint import load, read_config, save, weight_shapes
 from tprune.model.layers import ACTIVATIONS
 from tprune.model.origin import DOWNLOADED, language_token, load_original, load_tokenizer, local_directory
 from tprune.model.shape import TPruneConfig, attention_shape
 from tprune.model.transformer import TPruneForConditionalGeneration
+from tprune.text import vocab
 from tprune.text.languages import codes
+from tprune.text.vocab import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Family:
 def convert(
     source: Path | str, out: Path, *, force: bool = False, languages: tuple[str, str] | None = None
 ) -> artifact.Artifact:
-    """Write a Hugging Face checkpoint and its tokenizer as a "model" artifact.
+    """Write a Hugging Face checkpoint, or a model of tprune's, and its tokenizer as a "model" artifact.
 
     Args:
         source: A directory, or a name on the Hugging Face hub, also as NAME@REVISION.
@@ -58,27 +61,34 @@ def convert(
 
     Raises:
         ModelError: Another architecture, pickled, damaged or incomplete weights, no tokenizer.
-        InputError: No such model on the hub, no such language in the model, or none told and none forced by it.
+        InputError: No such model on the hub, no such language in the model, none told and none forced by it, or one
+            told of a model that is tprune's.
         MachineError: The hub cannot be reached.
         ArtifactError: `out` exists.
     """
     path = local_directory(source)
     with artifact.create(out, "model", config=inputs(source, languages), force=force) as partial:
-        tokenizer = load_tokenizer(path, languages)
-        model = from_hugging_face(load_original(path))
-        if languages is None:
-            _require_language(source, model, tokenizer)
+        if _is_ours(path):
+            Tokenizer.load(path)  # or say why not
+            save(load(path), partial)
+            vocab.copy_files(path, partial)
         else:
-            _translate_to(language_token(tokenizer, languages[1]), model, tokenizer)
-        save(model, partial)
-        tokenizer.save_pretrained(partial)
+            _write_converted(source, path, languages, partial)
     return artifact.read(out)
 
 
 def inputs(source: Path | str, languages: tuple[str, str] | None) -> dict[str, Any]:
     """What a conversion depends on; see `convert` for arguments and errors."""
     path = local_directory(source)
-    _family(read_config(path).get("model_type"), path)
+    if not _is_ours(path):
+        _family(read_config(path).get("model_type"), path)
+    elif languages is not None:
+        raise InputError(
+            "a model of tprune's translates between the languages that it was made for",
+            where=source,
+            got=f"languages {' '.join(languages)}",
+            fix="leave them out, or convert the original again",
+        )
     weight_shapes(path, from_hub=path != Path(source))
     files = sorted({file for pattern in DOWNLOADED for file in path.glob(pattern)})
     return {
@@ -148,6 +158,21 @@ def from_hugging_face(model: PreTrainedModel) -> TPruneForConditionalGeneration:
     new.generation_config = copy.deepcopy(model.generation_config)
     new.generation_config.decoder_start_token_id = config.decoder_start_token_id
     return new.eval()  # type: ignore[no-any-return]
+
+
+def _write_converted(source: Path | str, path: Path, languages: tuple[str, str] | None, folder: Path) -> None:
+    tokenizer = load_tokenizer(path, languages)
+    model = from_hugging_face(load_original(path))
+    if languages is None:
+        _require_language(source, model, tokenizer)
+    else:
+        _translate_to(language_token(tokenizer, languages[1]), model, tokenizer)
+    save(model, folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _is_ours(path: Path) -> bool:
+    return bool(read_config(path).get("model_type") == TPruneConfig.model_type)
 
 
 def _family(model_type: object, where: object) -> Family:
