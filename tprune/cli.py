@@ -155,7 +155,9 @@ def explain(
 
 @app.command()
 def convert(
-    model: Annotated[str, typer.Argument(help="Directory or hub name of a Marian, BART, mBART or M2M100/NLLB model; or one of tprune's.")],
+    model: Annotated[
+        str, typer.Argument(help="Directory or hub name of a Marian, BART, mBART, M2M100/NLLB or tprune model.")
+    ],
     out: Annotated[Path, typer.Argument(help="Directory to write.")],
     languages: Annotated[
         tuple[str, str] | None,

@@ -238,8 +238,8 @@ class Config(Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     start: str | None = None
-    """Directory or hub name of a translation model to convert and prune, instead of training one; or another run's model,
-    such as RUN/recovered/TARGET."""
+    """Directory or hub name of a translation model to convert and prune, instead of training one; or a model of
+    another run, such as RUN/recovered/TARGET."""
     languages: tuple[str, str] | None = None
     """Source and target language of a multilingual `start`, in its own codes."""
     text: Text = Text()
