@@ -51,6 +51,7 @@ def measure(
     *,
     engines: Sequence[str] = ENGINES,
     peers: Sequence[Peer] | None = None,
+    threads_of_each: Sequence[int] = THREADS,
     seconds: float = stats.LEAST_SECONDS,
 ) -> list[Row]:
     """Export the model for every engine and precision, and time all of them and the peers at hand in turn.
@@ -63,6 +64,7 @@ def measure(
         others: Bundles of other models, with the same sentences in their own ids.
         engines: Those of ours.
         peers: Theirs, CTranslate2 among them; None: all at hand.
+        threads_of_each: Numbers of threads to measure with, one after the other.
         seconds: Least time of each in all its passes.
 
     Raises:
@@ -77,7 +79,7 @@ def measure(
     with TemporaryDirectory() as scratch:
         dense = line_up(model, Path(scratch), engines, at_hand(tell) if peers is None else peers)
         texts = dict.fromkeys(dense, sentences) | dict(others)
-        for threads in THREADS:
+        for threads in threads_of_each:
             tell(f"latency, threads: {threads}")
             opened = {one.key: latency.by_index(one.open(threads, search), text) for one, text in texts.items()}
             samples = latency.time_in_turn(opened, range(len(sentences)), rounds=rounds, seconds=seconds, warmup=WARMUP)
@@ -130,14 +132,18 @@ def _main(
     out: Path,
     corpus: Annotated[Path | None, typer.Argument(help="Of the model.")] = None,
     bundles: Annotated[list[Path] | None, typer.Argument(help="Of pruned models.")] = None,
+    peer: Annotated[list[str] | None, typer.Option(help="Of the peers this one and CTranslate2; all.")] = None,
+    threads: Annotated[list[int] | None, typer.Option(help="So many, one after the other; 1 and 2.")] = None,
 ) -> None:
+    peers, counts = at_hand(tell, [PEER, *peer] if peer else None), threads or THREADS
     if corpus is None and model not in SIZES:
         raise InputError("no corpus to translate", got=model, wanted=f"{' or '.join(SIZES)}, or a model and its corpus")
     if corpus is None:
         chance = np.random.default_rng(0)
         sentences: Any = chance.integers(4, SIZES[model]["vocab_size"], (RANDOM_SENTENCES, SOURCE)).tolist()
         with TemporaryDirectory() as scratch:
-            rows = measure(model, random_model(model, Path(scratch) / "model"), sentences, TARGET)
+            dense = random_model(model, Path(scratch) / "model")
+            rows = measure(model, dense, sentences, TARGET, peers=peers, threads_of_each=counts)
     else:
         given = artifact.read(Path(model), "model")
         text = open_for(artifact.read(corpus, "corpus"), given)
@@ -145,7 +151,8 @@ def _main(
             bundled(artifact.read(bundle, "bundle")): quality.spread(text, REAL_SENTENCES, plain_tokenizer.load(bundle))
             for bundle in bundles or ()
         }
-        rows = measure(out.stem, given, quality.spread(text, REAL_SENTENCES), None, others)
+        whole = quality.spread(text, REAL_SENTENCES)
+        rows = measure(out.stem, given, whole, None, others, peers=peers, threads_of_each=counts)
     record.write(out, rows)
     for row in rows:
         assert row.latency_ms is not None

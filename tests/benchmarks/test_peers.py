@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.artifacts import error_of
 from tprune.errors import ModelError
 from tprune.model.decode import greedy
 from tprune.model.decode import translate as translate_all
@@ -142,6 +143,11 @@ def test_a_peer_that_cannot_run_is_left_out_with_a_line(monkeypatch: pytest.Monk
     assert told[0] == "torch-compile is skipped, needs a C++ compiler: g++, clang++, c++"
     assert told[1].startswith("optimum-onnx is skipped, needs TPRUNE_OPTIMUM_PYTHON: the interpreter of")
     assert len(told) == 2
+    assert [peer.name for peer in at_hand(told.append, ["ctranslate2", "optimum-onnx"])] == ["ctranslate2"]
+    assert told[2:] == told[1:2]
+    assert error_of(at_hand, told.append, ["ctranslate2", "marian"]) == (
+        "no such peer · got marian · wanted ctranslate2 | hf-generate | torch-compile | optimum-onnx · use one of these"
+    )
 
 
 def test_an_interpreter_without_optimum_is_left_out_with_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
