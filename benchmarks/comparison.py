@@ -72,8 +72,9 @@ def compare(
         raise InputError(
             "nothing to compare with",
             where=", ".join(lacking),
-            wanted="a dense model among them",
-            fix="give the dense model too",
+            got=f"a dense model for {', '.join(sorted({*by_engine} - {*lacking})) or 'no engine'}",
+            wanted="one for each engine that has a pruned model",
+            fix="give the dense model as a bundle of that engine: `tprune export DENSE --engine …`",
         )
     threads = torch.get_num_threads()
     try:
