@@ -1,7 +1,6 @@
 """Runs whose end is not as it should be: the device restarts, or the runner is killed."""
 
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.android_runner.phones import small_disk
+from tests.android_runner.phones import small_disk, until
 from tests.artifacts import error_of
 from tprune import artifact
 from tprune.android_runner import execution, journal, package
@@ -115,13 +114,13 @@ def test_a_run_that_nobody_waits_for_is_ended(small_bundles: Callable[[str, str]
     given = device, asleep(tmp_path / "runner"), bundle, JOB, [[5]], "one", 1.0
     with ThreadPoolExecutor(1) as aside:
         waiting = aside.submit(execution.execute_steadily, *given)
-        limit = time.monotonic() + 60
-        while not (found := list(tmp_path.glob("device/runs/one-*/pid"))):
-            assert time.monotonic() < limit
-            time.sleep(0.05)
-        folder = f"runs/{found[0].parent.name}"
-        assert device.poll(folder) == "running"
-        stop.set()
+        try:
+            until(lambda: bool(list(tmp_path.glob("device/runs/one-*/pid"))), "the run", 60)
+            [found] = tmp_path.glob("device/runs/one-*/pid")
+            folder = f"runs/{found.parent.name}"
+            assert device.poll(folder) == "running"
+        finally:
+            stop.set()  # else the thread would wait for it for ever
         with pytest.raises(StoppedError):
             waiting.result(30)
     assert device.poll(folder) == "gone"
