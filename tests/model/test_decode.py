@@ -10,7 +10,7 @@ import torch
 
 from tests.model.random_models import EOS, PAD, VOCABULARY, generated, ours, padded, sentences
 from tprune.errors import InputError, ModelError
-from tprune.model.decode import beam, greedy, translate
+from tprune.model.decode import beam, greedy, highest, translate
 from tprune.model.engine import Ids, Logits
 from tprune.model.search import Search
 from tprune.model.torch_engine import TorchEngine
@@ -198,3 +198,19 @@ def test_a_beam_wider_than_the_vocabulary_works() -> None:
     model, ids = ours(4), sentences(3)
     found = translate(TorchEngine(model), ids, Search.of(model, beams=VOCABULARY + 1, max_new_tokens=3))
     assert len(found) == 3
+
+
+@pytest.mark.parametrize("case", range(60))
+def test_the_highest_of_a_row_are_those_of_sorting_it(case: int) -> None:
+    draw = np.random.default_rng(case)
+    rows, columns = int(draw.integers(1, 8)), int(draw.integers(1, 3000))
+    wide = int(draw.integers(1, min(columns, 40) + 1))
+    scores = draw.normal(size=(rows, columns)).astype(np.float32)
+    if case % 3 == 1:
+        scores = np.round(scores)  # many are equal
+    if case % 3 == 2:
+        scores[:, draw.random(columns) < 0.95] = -np.inf  # as where a shortlist leaves out the others
+    found = highest(scores, wide)
+    assert all(len(set(row)) == wide for row in found.tolist()), "a column twice"
+    best = np.take_along_axis(scores, found, axis=1)
+    np.testing.assert_array_equal(np.sort(best, axis=1), np.sort(scores, axis=1)[:, columns - wide :])

@@ -9,6 +9,7 @@ W candidates of a beam, T target length, N vocabulary.
 
 from collections.abc import Callable, Sequence
 from itertools import count
+from math import isqrt
 
 import numpy as np
 
@@ -161,11 +162,12 @@ def beam(engine: Engine, source: Ids, mask: Ids, search: Search) -> list[list[in
                 going.append(row)
         if not going:
             break
-        parents, tokens = (np.take_along_axis(array, follow, axis=1)[going] for array in (parents, tokens))
-        rows = np.array(going)[:, None] * beams + parents  # (A, K)
+        kept = np.array(going)[:, None]
+        follow = follow[going]
+        parents, tokens, scores = (array[kept, follow] for array in (parents, tokens, best))
+        rows = kept * beams + parents  # (A, K)
         state = engine.reorder(state, rows.reshape(-1))
         running = np.concatenate((running.reshape(-1, length)[rows], tokens[:, :, None]), axis=2)
-        scores = np.take_along_axis(best, follow, axis=1)[going]
         limits, active = limits[going], active[going]
     winners = [places[0][1] for places in finished]
     return [ids[:-1] if ids[-1] == search.eos else ids for ids in winners]
@@ -217,10 +219,30 @@ def _candidates(token_scores: Logits, scores: Logits) -> tuple[Logits, Ids, Ids]
         scores: (A, K) of the running hypotheses.
     """
     size, beams = scores.shape
-    wide = min(2 * beams, token_scores.shape[1])
-    # the best come first: a partition that ends with them takes ten times as long where most scores are -inf
-    tokens = np.argpartition(-token_scores, wide - 1, axis=1)[:, :wide]  # (A*K, W)
-    sums = np.take_along_axis(token_scores, tokens, axis=1).reshape(size, beams, wide) + scores[:, :, None]
-    sums, tokens = sums.reshape(size, -1), tokens.reshape(size, -1)  # (A, K*W)
-    order = np.argsort(-sums, axis=1, kind="stable")[:, : 2 * beams]
-    return np.take_along_axis(sums, order, axis=1), order // wide, np.take_along_axis(tokens, order, axis=1)
+    rows, vocabulary = np.arange(size)[:, None], token_scores.shape[1]
+    sums = (token_scores.reshape(size, beams, -1) + scores[:, :, None]).reshape(size, -1)  # (A, K*N)
+    found = highest(sums, 2 * beams)
+    found = found[rows, np.argsort(-sums[rows, found], axis=1, kind="stable")]
+    return sums[rows, found], found // vocabulary, found % vocabulary
+
+
+def highest(scores: Logits, wide: int) -> Ids:
+    """Columns of the `wide` highest scores of each row of (R, N), in no order: (R, wide).
+
+    Of parts of a row laid one over the other, only the columns with the highest tops can hold them. Partitioning the
+    whole row takes many times as long.
+    """
+    rows, size = np.arange(len(scores))[:, None], scores.shape[1]
+    parts = isqrt(size // wide)
+    width = size // parts
+    even = parts * width
+    tops = scores[:, :even].reshape(-1, parts, width).max(axis=1)
+    columns = _partitioned(tops, wide)[:, None, :] + np.arange(0, even, width)[:, None]  # (R, parts, wide)
+    rest = np.broadcast_to(np.arange(even, size), (len(scores), size - even))
+    columns = np.concatenate((columns.reshape(len(scores), -1), rest), axis=1)
+    return columns[rows, _partitioned(scores[rows, columns], wide)]
+
+
+def _partitioned(scores: Logits, wide: int) -> Ids:
+    # the highest come first: a partition that ends with them takes ten times as long where most scores are -inf
+    return np.argpartition(-scores, wide - 1, axis=1)[:, :wide]
