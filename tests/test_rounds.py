@@ -1,6 +1,6 @@
 """Targets in rounds, and what the teacher's translations are for: plans, budgets and parents of a small run."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -106,27 +106,55 @@ def test_a_second_run_makes_nothing_again(made: Path) -> None:
     assert all("up to date" in line for line in told)
 
 
-def test_budgets_lie_geometrically_between(tmp_path: Path) -> None:
-    from tests.sparsity.small_models import config, model_of
+@pytest.fixture
+def models(tmp_path: Path) -> Callable[..., Path]:
+    """Saves a small model of a shape, with `depths` layers in encoder and decoder, and gives its directory."""
 
-    whole, smaller = config(ffn=40, depth=3), config(ffn=20, depth=3)
-    for name, shapes in (("whole", whole), ("smaller", smaller)):
-        checkpoint.save(model_of(shapes), tmp_path / name)
-    target = Target(name="t", keep=0.216, rounds=3, drop_encoder_layers=2, drop_decoder_layers=1)
-    first = rounds.share_of(target, 1, tmp_path / "whole", tmp_path / "whole")
-    assert first.keep == pytest.approx(0.6)
-    second = rounds.share_of(target, 2, tmp_path / "whole", tmp_path / "smaller")
-    ratio = cost.total(smaller, "flops") / cost.total(whole, "flops")
-    assert second.keep * ratio == pytest.approx(0.36)
-    third = rounds.share_of(target, 3, tmp_path / "whole", tmp_path / "smaller")
-    assert third.keep * ratio == pytest.approx(0.216)
-    assert [part.drop_encoder_layers for part in (first, second, third)] == [1, 1, 0]
-    assert [part.drop_decoder_layers for part in (first, second, third)] == [1, 0, 0]
+    def save(depths: tuple[int, int] | None = None, **shape: Any) -> Path:
+        from tests.sparsity.small_models import config, model_of
+
+        made = config(**shape)
+        if depths:
+            encoder, decoder = (config(depth=depth) for depth in depths)
+            made.encoder_shapes, made.decoder_shapes = encoder.encoder_shapes, decoder.decoder_shapes
+        folder = tmp_path / f"model-{len(list(tmp_path.iterdir()))}"
+        checkpoint.save(model_of(made), folder)
+        return folder
+
+    return save
 
 
-def test_speedups_of_rounds_are_over_the_dense_model(tmp_path: Path) -> None:
+def read(model: Path) -> Any:
+    return checkpoint.load(model).config
+
+
+def test_budgets_lie_geometrically_between(models: Callable[..., Path]) -> None:
+    dense, narrow = models(ffn=40, depth=3), models(ffn=20, depth=3)
+    target = Target(name="t", keep=0.216, rounds=3)
+    assert rounds.share_of(target, 1, dense, dense).keep == pytest.approx(0.6)
+    ratio = cost.total(read(narrow), "flops") / cost.total(read(dense), "flops")
+    assert rounds.share_of(target, 2, dense, narrow).keep * ratio == pytest.approx(0.36)
+    assert rounds.share_of(target, 3, dense, narrow).keep * ratio == pytest.approx(0.216)
+
+
+def test_layers_that_are_gone_are_not_dropped_again(models: Callable[..., Path]) -> None:
+    dense = models(depth=4)
+    target = Target(name="t", rounds=3, drop_encoder_layers=3, drop_decoder_layers=1)
+    for number, depths, to_drop in (
+        (1, (4, 4), (1, 1)),
+        (2, (3, 3), (1, 0)),
+        (3, (2, 3), (1, 0)),
+        (2, (2, 2), (0, 0)),  # a planner has dropped more by itself
+        (3, (1, 1), (0, 0)),
+        (3, (3, 4), (2, 1)),  # or what was asked for is not done yet
+    ):
+        part = rounds.share_of(target, number, dense, models(depths=depths))
+        assert (part.drop_encoder_layers, part.drop_decoder_layers) == to_drop, (number, depths)
+
+
+def test_speedups_of_rounds_are_over_the_dense_model(models: Callable[..., Path]) -> None:
     target = Target(name="t", planner="latency", budget="speedup", amount=8.0, table="t", rounds=3)
-    shares = [rounds.share_of(target, number, tmp_path / "whole", tmp_path / "smaller") for number in (1, 2, 3)]
+    shares = [rounds.share_of(target, number, models(depth=3), models(depth=2)) for number in (1, 2, 3)]
     assert [part.amount for part in shares] == pytest.approx([2.0, 4.0, 8.0])
 
 

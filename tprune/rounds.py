@@ -163,23 +163,24 @@ def share_of(target: Target, number: int, dense: Path, model: Path) -> Target:
         return target
     from tprune.model import checkpoint
     from tprune.model.shape import TPruneConfig
-    from tprune.sparsity import cost
+    from tprune.sparsity import cost, lines
 
-    def gone(layers: int) -> int:
-        return ceil(layers * number / target.rounds) - ceil(layers * (number - 1) / target.rounds)
+    now, whole = (TPruneConfig.from_dict(checkpoint.read_config(path)) for path in (model, dense))
+
+    def to_drop(stack: str, layers: int) -> int:
+        there, first = (len(lines.layer_shapes(config, stack)) for config in (now, whole))
+        return max(0, ceil(layers * number / target.rounds) - (first - there))  # a planner may have dropped one more
 
     if target.amount is not None:
         budget = {"amount": target.amount if number == target.rounds else target.amount ** (number / target.rounds)}
     else:
-        now, whole = (
-            cost.total(TPruneConfig.from_dict(checkpoint.read_config(path)), target.budget) for path in (model, dense)
-        )
-        budget = {"keep": min(1.0, target.keep ** (number / target.rounds) * (whole / now))}
+        share = cost.total(whole, target.budget) / cost.total(now, target.budget)
+        budget = {"keep": min(1.0, target.keep ** (number / target.rounds) * share)}
     return target.model_copy(
         update={
             **budget,
-            "drop_encoder_layers": gone(target.drop_encoder_layers),
-            "drop_decoder_layers": gone(target.drop_decoder_layers),
+            "drop_encoder_layers": to_drop("encoder", target.drop_encoder_layers),
+            "drop_decoder_layers": to_drop("decoder", target.drop_decoder_layers),
         }
     )
 

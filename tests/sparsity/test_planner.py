@@ -241,3 +241,20 @@ def test_dropping_all_layers_is_refused() -> None:
     assert str(caught.value) == (
         "target t: no decoder layer would be left · got drop 2 · wanted at most 1 of 2 · drop fewer decoder layers"
     )
+
+
+@pytest.mark.parametrize("how", ["uniform", "global"])
+@pytest.mark.parametrize("reader", [0, 1, 2])
+def test_the_last_layer_that_reads_the_source_is_not_dropped(how: str, reader: int) -> None:
+    shapes = config(heads=2, width=8, ffn=20, depth=3)
+    layers = [{**layer, "cross_attn": attention(0, 8, 8)} for layer in shapes.decoder_shapes or []]
+    layers[reader] = (shapes.decoder_shapes or [])[reader]
+    shapes.decoder_shapes = layers
+    for least in range(3):
+        value = [2.0 if index != least else 1.0 for index in range(3)]
+        for number in (1, 2):
+            wish = target(planner=how, keep=0.9, drop_decoder_layers=number)
+            parts = Importance({}, {"decoder.layer": value})
+            chosen = planner.make(shapes, wish, random_scores(shapes), importance=parts)
+            assert reader in chosen.keep["decoder.layer"]
+            assert len(chosen.keep["decoder.layer"]) == 3 - number

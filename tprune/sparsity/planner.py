@@ -197,9 +197,18 @@ def _layers_to_keep(
             # without a measurement: outer layers matter most, so the middle ones go first
             middle = [-abs(index - (depth - 1) / 2) for index in range(depth)]
             value = importance.get(f"{stack}.layer") or [-entry for entry in middle]
-            gone = {-index for _, index in sorted((value[index], -index) for index in range(depth))[:drop]}
+            worst_first = sorted(range(depth), key=lambda index: (value[index], -index))
+            if vital := [index for index in worst_first if _is_vital(config, stack, index)]:
+                worst_first.remove(vital[-1])
+            gone = set(worst_first[:drop])
             keep[f"{stack}.layer"] = tuple(index for index in range(depth) if index not in gone)
     return keep
+
+
+def _is_vital(config: TPruneConfig, stack: str, index: int) -> bool:
+    """Whether the stack can work with this layer alone: a decoder's reads the source, an encoder's has a sub-layer."""
+    layer = lines.layer_shapes(config, stack)[index]
+    return lines.is_there(layer["cross_attn"]) if stack == "decoder" else any(map(lines.is_there, layer.values()))
 
 
 def _set_share(ladders: Sequence[Ladder], share: float) -> None:
