@@ -1,5 +1,6 @@
 """The calibration sample."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -77,3 +78,13 @@ def test_a_move_of_all_keys_changes_no_moment() -> None:
     torch.testing.assert_close(after.products, before.products, rtol=1e-4, atol=1e-4)
     assert after.count == before.count == sum(len(source) for source, _ in pairs.pairs)
     assert after.total.abs().max() < 1e-3
+
+
+def test_a_covariance_far_from_zero_is_that_of_numpy() -> None:
+    draw = np.random.default_rng(0)
+    batches = [(1000 + draw.normal(size=(50, 6))).astype(np.float32) for _ in range(20)]
+    seen = calibration.Moments(6, torch.device("cpu"))
+    for rows in batches:
+        seen.add(torch.from_numpy(rows))
+    wanted = np.cov(np.concatenate(batches).astype(np.float64), rowvar=False, bias=True)
+    np.testing.assert_allclose(seen.covariance().numpy(), wanted, rtol=1e-6, atol=1e-8)

@@ -60,6 +60,14 @@ def test_a_stream_of_few_directions_becomes_narrow_without_loss(rank: int) -> No
     assert (logits(rotation.narrow(model, found, rank)) - logits(model)).abs().max() > 10 * lost
 
 
+@pytest.mark.parametrize("size", [9, 12, D])
+def test_the_mean_stays_out_of_the_stream_where_there_are_more_dimensions_than_directions(size: int) -> None:
+    model = low_rank(7)
+    found = rotation.components(model, PAIRS, seed=1)
+    np.testing.assert_allclose(found.basis.sum(dim=0).numpy(), 0, atol=1e-9)
+    assert (logits(rotation.narrow(model, found, size)) - logits(model)).abs().max() < 2e-3
+
+
 def test_the_components_are_those_of_numpy() -> None:
     model = model_of(config(d_model=D))
     seen: list[np.ndarray] = []

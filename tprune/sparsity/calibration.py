@@ -52,6 +52,7 @@ class Moments:
 
     def add(self, rows: Tensor) -> None:
         """Count these rows (n, W)."""
+        rows = rows.double()
         self.count += len(rows)
         self.total += rows.sum(dim=0)
         self.products += rows.T @ rows

@@ -73,5 +73,5 @@ class Decoupled:
         mean = norms.mean()
         if self.kind == "group_lasso":
             return (1 - step * mean / norms).clamp_min(0)
-        # a step that would cross zero stops there; the unit is dead from then on
+        # a step that would cross zero stops there; Adam's momentum moves the unit a little again until it is used up
         return (1 - 2 * step * (mean / norms - mean * norms.sum() / norms.square().sum())).clamp_min(0)

@@ -91,8 +91,10 @@ def components(model: TPruneForConditionalGeneration, pairs: Parallel, seed: int
         for hook in hooks:
             hook.remove()
     seen = {name: found / found.trace() for name, found in seen.items()}
-    _, basis = torch.linalg.eigh(sum(seen.values(), torch.zeros(size, size, dtype=torch.float64)))
-    basis = basis.flip(1)[:, : size - 1]  # the last one is the mean, of which nothing is left
+    # nothing is left of the mean: it is pushed behind whatever else the stream has nothing of
+    behind = torch.full((size, size), -1 / size, dtype=torch.float64)
+    _, basis = torch.linalg.eigh(sum(seen.values(), behind))
+    basis = basis.flip(1)[:, : size - 1]
     return Components(basis, {name: (basis * (found @ basis)).sum(dim=0) for name, found in seen.items()})
 
 
