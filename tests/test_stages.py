@@ -104,3 +104,17 @@ def test_a_benchmark_that_was_killed_times_no_engine_twice(
         ("dense", "greedy"), ("same", "greedy"), ("dense", "beam2"), ("same", "beam2"),
     ]  # fmt: skip
     assert [row.latency_ms is None for row in rows] == [False, False, True, True]
+
+
+def test_where_a_table_lies_makes_nothing_stale(made: Made, tmp_path: Path) -> None:
+    target = made.recipe.targets[0].model_copy(
+        update={"planner": "latency", "budget": "speedup", "amount": 2.0, "keep": 0.5}
+    )
+    shs, plans = set(), set()
+    for path in ("table", "./table"):
+        settings = made.recipe.shs.model_copy(update={"table": path})
+        shs.add(stages.shs(tmp_path, made.model, made.model, made.text, settings, None, table=made.model).fingerprint)
+        wanted = target.model_copy(update={"table": path})
+        plans.add(stages.plan(tmp_path, made.model, None, None, wanted, 1, table=made.model).fingerprint)
+    assert (len(shs), len(plans)) == (1, 1)
+    assert stages.plan(tmp_path, made.model, None, None, target, 1, table=made.text).fingerprint not in plans

@@ -167,7 +167,8 @@ def shs(
         )
 
     parents = _given(model=model, analysis=analysis, corpus=text, teacher=teacher, table=table)
-    return stage("shs", "model", out, resolved(settings), {**parents, **_numbered(earlier)}, make)
+    said = resolved(settings.model_copy(update={"table": None}))  # which one it is, the parents say
+    return stage("shs", "model", out, said, {**parents, **_numbered(earlier)}, make)
 
 
 def plan(
@@ -191,6 +192,7 @@ def plan(
     one; a `template` is a plan whose shape is wanted, whatever the target's budget says, or with `match` only the time
     that the table predicts for it.
     """
+    target = target.model_copy(update={"table": None})  # which one it is, the parents say
 
     def make(partial_out: Path) -> None:
         from tprune.benchmarks import table as tables

@@ -121,12 +121,13 @@ def plan(out: Path, given: Trimmed, target: Target, seed: int) -> Stage:
 def corpus(out: Path, text: Artifact, model: Artifact, chosen: Artifact) -> Stage:
     """The corpus in the token ids of the plan's vocabulary."""
 
+    from tprune.text.corpus import derived, open_corpus
+
     def make(partial_out: Path) -> None:
         from tprune.model import checkpoint
         from tprune.model.shape import TPruneConfig
         from tprune.sparsity import plan as plans
         from tprune.text import trimmed_corpus
-        from tprune.text.corpus import open_corpus
 
         config, wanted = TPruneConfig.from_dict(checkpoint.read_config(model.path)), plans.read(chosen.path)
         plans.check(wanted, config)
@@ -134,7 +135,7 @@ def corpus(out: Path, text: Artifact, model: Artifact, chosen: Artifact) -> Stag
         trimmed_corpus.prepare(open_corpus(text), partial_out, plans.tokens(config, wanted), said)
 
     parents = {"corpus": text, "model": model, "plan": chosen}
-    return stage(f"trim {out.parent.name} {out.name}", "corpus", out, text.manifest["config"], parents, make)
+    return stage(f"trim {out.parent.name} {out.name}", "corpus", out, derived(text), parents, make)
 
 
 def _turns(model: Artifact) -> bool:

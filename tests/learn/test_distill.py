@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from tests.sparsity.small_models import config, model_of
 from tests.text.folders import TRAIN, text
 from tprune import artifact, recovery
 from tprune.artifact import Artifact
-from tprune.config import Distill
+from tprune.config import Distill, Text
 from tprune.learn import distill
 from tprune.model import checkpoint
 from tprune.model.engine import Ids, Logits
@@ -115,7 +116,7 @@ def test_everything_but_the_training_pairs_is_as_it_was(original: Artifact, tmp_
     assert new.tokenizer.decode([[7, 9]]) == old.tokenizer.decode([[7, 9]])
     said = dict(made.manifest["config"])
     assert said.pop("distill") == {"beam": 2, "length_penalty": 1.0, "mix": True, "batch": 7}
-    assert said == original.manifest["config"]
+    assert said == {**original.manifest["config"], "folder": Path(original.manifest["config"]["folder"]).name}
 
 
 def test_a_forced_end_at_the_bound_counts_as_unfinished(original: Artifact, tmp_path: Path) -> None:
@@ -216,3 +217,12 @@ def test_the_verb_says_what_became_of_the_pairs(
     )
     assert path == str(tmp_path / "made")
     assert len(open_corpus(artifact.read(tmp_path / "made")).split("train")) == report["written"]
+
+
+def test_where_the_text_lies_makes_nothing_stale(original: Artifact, tmp_path: Path) -> None:
+    config = Text.model_validate({key: value for key, value in original.manifest["config"].items() if key != "files"})
+    shutil.copytree(str(config.folder), tmp_path / "text")
+    moved = prepare(config.model_copy(update={"folder": str(tmp_path / "text")}), tmp_path / "corpus")
+    assert moved.fingerprint != original.fingerprint
+    first, second = (recovery.distill(tmp_path / "out", original, text, SETTINGS) for text in (original, moved))
+    assert first.fingerprint == second.fingerprint

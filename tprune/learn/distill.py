@@ -25,7 +25,7 @@ from tprune.model.decode import translate
 from tprune.model.engine import Engine
 from tprune.model.search import Search
 from tprune.section import resolved
-from tprune.text.corpus import open_corpus, write_ids
+from tprune.text.corpus import derived, open_corpus, write_ids
 
 REPORT = "distill.json"
 ABOUT_RUN = ("on", "dense")  # settings of who learns from the corpus, not of the corpus
@@ -61,7 +61,7 @@ def inputs(text: Artifact, settings: Distill) -> dict[str, Any]:
     Raises:
         InputError: It is distilled already.
     """
-    said = dict(text.manifest["config"])
+    said = derived(text)
     if "distill" in said:
         raise InputError(
             "this corpus is distilled already",

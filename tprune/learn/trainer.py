@@ -94,9 +94,9 @@ def fit(
         model.load_state_dict(checkpoints.average(scratch, settings.average))
     _set_dropout(model, own_dropout)
     model.eval()
-    kept = {"step", "loss", "eval_loss", "learning_rate", *(watch() if watch else ())}
+    kept = sorted({"step", "loss", "eval_loss", "learning_rate", *(watch() if watch else ())})
     return [
-        {key: value for key, value in entry.items() if key in kept}
+        {key: entry[key] for key in kept if key in entry}  # what a checkpoint brings back is in another order
         for entry in trainer.state.log_history
         if "loss" in entry or "eval_loss" in entry
     ]
@@ -247,6 +247,8 @@ def _arguments(
         os.environ["TENSORBOARD_LOGGING_DIR"] = str(logs)
     # a short run, too, has as many checkpoints as are averaged
     every = max(1, min(settings.checkpoint_every, settings.steps // settings.average))
+    # a loss is the mean since the last one logged, or since the start of the process: so every checkpoint logs one
+    logging = next(steps for steps in range(min(50, every), 0, -1) if every % steps == 0)
     return Seq2SeqTrainingArguments(
         output_dir=str(scratch),
         max_steps=settings.steps,
@@ -267,7 +269,7 @@ def _arguments(
         greater_is_better=False if best else None,
         eval_strategy="steps",
         eval_steps=every,
-        logging_steps=min(50, settings.checkpoint_every),
+        logging_steps=logging,
         report_to=["tensorboard"] if logs is not None else "none",
         disable_tqdm=not progress,
         # without it, processes on CPUs would each train on everything by themselves

@@ -198,6 +198,15 @@ def open_corpus(made: artifact.Artifact | Path) -> Corpus:
     )
 
 
+def derived(made: artifact.Artifact) -> dict[str, Any]:
+    """What a corpus that is made of this one says of itself: the same, but only the name of the folder of its text.
+
+    Where that folder lies changes nothing, and what was made of the text stays current when it is moved.
+    """
+    said = dict(made.manifest["config"])
+    return said | ({"folder": Path(said["folder"]).name} if "folder" in said else {})
+
+
 def judged_by(made: artifact.Artifact) -> dict[str, Any]:
     """What a BLEU depends on and the corpus' files do not tell: which splits are for what, and the target language."""
     return {key: made.manifest["config"][key] for key in ("valid", "test", "target")}
