@@ -81,12 +81,14 @@ def grid_for(config: TPruneConfig, d_models: Sequence[int] = (), points: int = 3
     layers = [layer for stack in lines.STACKS for layer in lines.layer_shapes(config, stack)]
     shapes = [shape for layer in layers for shape in layer.values() if lines.is_there(shape)]
     attentions = [shape for shape in shapes if isinstance(shape, Mapping)]
+    heads = [width for shape in attentions for width in (shape["qk"], shape["v"])]
+    networks = [shape for shape in shapes if not isinstance(shape, Mapping)] or [least]
     vocabulary = config.output_size
     return Grid(
         tuple(sorted({config.d_model, *d_models})),
         _halved(max(shape["heads"] for shape in attentions), 1, points),
-        _halved(max(max(shape["qk"], shape["v"]) for shape in attentions), least, points),
-        _halved(max(shape for shape in shapes if not isinstance(shape, Mapping)), least, points),
+        _halved(max(heads), min(least, *heads), points),
+        _halved(max(networks), min(least, *networks), points),
         _halved(vocabulary, vocabulary // 8, points),
     )
 

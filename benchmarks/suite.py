@@ -8,6 +8,7 @@ as takes the shape's time by a latency table; one with `widths = "dense"` is tra
 """
 
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,12 +72,18 @@ class Suite(Section):
         known = [shape.name for shape in self.shapes]
         wrong = [f"no shape is called {name}" for row in self.rows for name in row.shapes if name not in known]
         for what, names in (("shapes", known), ("rows", [row.name for row in self.rows])):
-            wrong += [
-                f"two {what} are called {name}" for name in sorted({name for name in names if names.count(name) > 1})
-            ]
+            wrong += [f"two {what} are called {name}" for name in _twice(names)]
+        wrong += [f"seed {seed} stands twice in seeds" for seed in _twice(self.seeds)]
+        for row in self.rows:
+            wrong += [f"row {row.name}: seed {seed} stands twice" for seed in _twice(row.seeds)]
+            wrong += [f"row {row.name}: shape {name} stands twice" for name in _twice(row.shapes)]
         if wrong:
             raise ValueError("; ".join(wrong))
         return self
+
+
+def _twice(values: Sequence[int | str]) -> list[int | str]:
+    return [value for value, count in Counter(values).items() if count > 1]
 
 
 @dataclass(frozen=True)

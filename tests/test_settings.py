@@ -258,10 +258,7 @@ def test_recovery_rewinds_to_the_end_of_the_dense_training() -> None:
 @pytest.mark.parametrize(
     ("overrides", "problem"),
     [
-        (
-            ["recover.rewind=true", "recover.steps=51", "learn.steps=50"],
-            "51 steps are more than the dense training's 50",
-        ),
+        (["recover.rewind=true", "recover.steps=51", "learn.steps=50"], "51 steps are more than the dense training's"),
         (["recover.rewind=true", "start=some/model"], "a converted model brings no learning rates to go back to"),
         (["recover.best=true", "recover.average=2"], "best keeps one checkpoint, average several"),
         (
@@ -269,6 +266,7 @@ def test_recovery_rewinds_to_the_end_of_the_dense_training() -> None:
             "text.max_tokens: sentences of 200 tokens are longer than model.max_positions, 100",
         ),
         (["model.heads=6"], "model: 6 heads do not divide a d_model of 256"),
+        (["analyze.learn.distill=0.5"], "these trainings have no teacher"),
         (["table.engine=executorch", "table.precision=int8-block"], "executorch has no int8-block, but fp32 | int8"),
     ],
 )

@@ -123,3 +123,13 @@ def test_norms_of_a_model_without_the_penalty_are_told(
     write_json(trained, read_json(trained) | {"config": {"penalty": {"kind": "shs"}}})
     assert tprune(monkeypatch, "prune", trained.parent, *given, "--out", tmp_path / "two") == 0
     assert "sparsify" not in capsys.readouterr().err
+
+
+def test_a_share_has_its_own_planners(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for planner in ("threshold", "latency"):
+        assert tprune(monkeypatch, *flags(run, tmp_path / "small", 0.5), "--planner", planner) == 1
+        said = " ".join(capsys.readouterr().err.split())
+        assert f"no such planner here · got {planner} · wanted global | uniform · use one of these" in said
+    assert not list(tmp_path.iterdir())

@@ -268,6 +268,12 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _has_teachers(self) -> Self:
+        if self.learn.distill or self.analyze.learn.distill:
+            raise ValueError("learn.distill, analyze.learn.distill: these trainings have no teacher, leave them at 0")
+        return self
+
+    @model_validator(mode="after")
     def _can_rewind(self) -> Self:
         if self.recover.rewind and self.start is not None:
             raise ValueError("recover.rewind: a converted model brings no learning rates to go back to")

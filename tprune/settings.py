@@ -20,6 +20,8 @@ from tprune.section import problems
 RECIPES = Path(__file__).parent / "recipes"
 STAGES = ("corpus", "dense", "analysis", "shs", "distill", "recover", "bundles", "results", "report")
 """Of a run, in their order: what it can stop after."""
+CHOOSING = ("global", "uniform")
+"""Planners that keep a share of the FLOPs or parameters; every other budget has its own."""
 
 
 def load(recipe: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -72,7 +74,7 @@ def budgeted(
         **rest: Other fields of the target.
 
     Raises:
-        InputError: No budget or several, a time without a table, or values that do not fit.
+        InputError: No budget or several, a time without a table, another budget's planner, or values that do not fit.
     """
     given = {key: value for key, value in budgets.items() if value is not None}
     if len(given) != 1:
@@ -90,6 +92,8 @@ def budgeted(
             got=f"--{key} {'without' if timed else 'with'} --device-table",
             fix="fill a table with `tprune table` and give it" if timed else "leave --device-table out",
         )
+    if planner not in CHOOSING:
+        raise InputError("no such planner here", got=planner, wanted=" | ".join(CHOOSING), fix="use one of these")
     budget: dict[str, Any] = {"planner": planner, "budget": key, "keep": value}
     if key == "threshold":
         budget = {"planner": "threshold", "threshold": value}

@@ -15,6 +15,8 @@ from tprune.benchmarks import suite
     [
         ('name = "random"', 'name = "magnitude"', "two rows are called magnitude"),
         ("fresh = true", 'shapes = ["huge"]', "no shape is called huge"),
+        ("fresh = true", 'shapes = ["small", "small"]', "shape small stands twice"),
+        ("seeds = [1]", "seeds = [2, 1, 2]", "seed 2 stands twice"),
         ("keep = 0.9", "keep = 9", "keep"),
         ("fresh = true", "target = {{ score = 7 }}", "score"),
         ("fresh = true", "stale = true", "unknown key rows.4.stale"),
