@@ -177,7 +177,6 @@ def fill(
     def make(force: bool) -> Artifact:
         from tprune.progress import narrate
 
-        out.parent.mkdir(parents=True, exist_ok=True)
         config = inputs(like, source_tokens, target_tokens, settings, pin)
         with artifact.create(out, KIND, config=config, force=force) as partial, narrate("latency table") as tell:
             scratch = partial / artifact.SCRATCH

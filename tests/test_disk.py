@@ -13,6 +13,7 @@ from tests.artifacts import error_of, make, snapshot
 from tprune import artifact
 from tprune.disk import disk_space
 from tprune.errors import MachineError
+from tprune.stage import stage
 
 
 @pytest.fixture
@@ -106,3 +107,10 @@ def test_a_file_is_where_a_folder_has_to_be(tmp_path: Path) -> None:
         said = error_of(make, out)
         assert said == f"{out}: nothing can be written here · got Not a directory · choose another directory"
     assert snapshot(tmp_path) == {"file": b"here"}
+
+
+def test_a_stage_in_such_a_place_says_so(tmp_path: Path) -> None:
+    made = stage("s", "x", Path("/dev/null/out"), {}, {}, lambda _: None)
+    assert error_of(made.make, False) == (
+        "/dev/null/out: nothing can be written here · got Not a directory · choose another directory"
+    )

@@ -87,3 +87,16 @@ def test_an_interruption_says_that_the_work_goes_on(program: Path, tmp_path: Pat
     program.write_text(PROGRAM.replace("out.write_text", "raise KeyboardInterrupt  #"))
     code, said = called(program, tmp_path, tmp_path / "out")
     assert (code, said.strip()) == (130, "stopped; the same command goes on from here")
+
+
+@pytest.mark.parametrize(
+    ("ends", "code", "said"),
+    [
+        ("> /dev/full", 1, "error: no space left where the output goes · free some space"),
+        (">&- <&-", 0, ""),
+    ],
+)
+def test_output_that_goes_nowhere(ends: str, code: int, said: str) -> None:
+    command = f'"{sys.executable}" -m tprune.cli settings quickstart {ends}'
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr.strip()) == (code, said)

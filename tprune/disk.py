@@ -27,11 +27,13 @@ def make_folder(folder: Path, out: Path) -> None:
     """Make a folder, and those above it, for what is going to be `out`.
 
     Raises:
-        InputError: A file is in the way, or nobody may write there.
+        InputError: A file is in the way, or nothing can be written there.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
+    except OSError as error:
+        if _is_disk_full(error):
+            raise
         raise InputError(
             "nothing can be written here", where=out, got=error.strerror, fix="choose another directory"
         ) from None

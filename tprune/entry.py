@@ -1,5 +1,6 @@
 """How a program begins and ends: quiet libraries, one line for an error, parameters from the command line."""
 
+import errno
 import inspect
 import logging
 import os
@@ -23,10 +24,19 @@ def call(program: Callable[[], Any]) -> None:
     """Call a program; a TpruneError is one readable line and exit code 1."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     _quiet()
+    _open_streams()
     try:
         program()
     except TpruneError as error:
         complain(error)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        complain(
+            f"no space left where the output goes{f': {error.filename}' if error.filename else ''} · free some space"
+        )
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(_stopped())
@@ -34,6 +44,13 @@ def call(program: Callable[[], Any]) -> None:
         if left.code == INTERRUPTED:  # typer's own answer to Ctrl-C, without a word
             _stopped()
         raise
+
+
+def _open_streams() -> None:
+    """Where the caller has closed standard input or output, there is nothing to read and nobody to write for."""
+    nowhere = Path(os.devnull)
+    sys.stdin = sys.stdin or nowhere.open()
+    sys.stdout = sys.stdout or nowhere.open("w")
 
 
 def _stopped() -> int:
@@ -74,5 +91,5 @@ def _quiet() -> None:
     """Keep libraries' advice to developers off the user's terminal; a warning is one line without its place in code."""
     warnings.showwarning = _warn
     warnings.filterwarnings("ignore", module=r"(torch|torchao|executorch|transformers|onnxscript)(\..*)?$")
-    for name in ("torchao", "torch.utils._pytree", "transformers.trainer"):
+    for name in ("torchao", "torch.utils._pytree", "transformers.trainer", "transformers.configuration_utils"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -108,12 +108,24 @@ def _checked(tree: dict[str, Any], overrides: Sequence[str], where: object) -> C
     try:
         return Config.model_validate(_layer(tree))
     except ValidationError as error:
+        keys = [".".join(map(str, entry["loc"])) for entry in error.errors()]
+        own = _setters(overrides, keys)
         raise InputError(
-            "the recipe does not fit",
-            where=where,
+            "the settings do not fit" if own else "the recipe does not fit",
+            where=" ".join(own) or where,
             problems=problems(error),
             fix="correct these keys; `tprune settings` prints all of them",
         ) from None
+
+
+def _setters(overrides: Sequence[str], keys: Sequence[str]) -> list[str]:
+    """The overrides that set these keys, or what they are in; none if some key is not of theirs."""
+
+    def sets(override: str, key: str) -> bool:
+        return f"{key}.".startswith(f"{override.partition('=')[0]}.")
+
+    every = all(any(sets(override, key) for override in overrides) for key in keys)
+    return [override for override in overrides if any(sets(override, key) for key in keys)] if every else []
 
 
 def _lines(tree: Mapping[str, Any], path: tuple[str, ...]) -> list[str]:

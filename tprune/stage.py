@@ -39,7 +39,6 @@ def stage(
     def build(force: bool) -> Artifact:
         if force and artifact.finish(out, inputs):
             return artifact.read(out, kind)
-        out.parent.mkdir(parents=True, exist_ok=True)
         with artifact.create(out, kind, config=config, parents=parents, force=force) as partial_out:
             make(partial_out)
         return artifact.read(out, kind)
