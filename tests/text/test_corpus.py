@@ -123,6 +123,14 @@ def test_held_out_text_is_reported_on_and_left_whole(tmp_path: Path) -> None:
     }
 
 
+def test_validation_text_that_is_tested_on_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = text(tmp_path / "text")
+    write(tmp_path / "text", "valid", [*VALID[:3], TEST[1], (VALID[4][0], TEST[2][1])])
+    made = prepare(settings, tmp_path / "corpus")
+    assert "valid: 2 of 5 pairs are known from a test split (lines 4, 5): what is chosen" in capsys.readouterr().err
+    assert len(open_corpus(made).split("valid")) == 5
+
+
 def test_refused_when_told_so(tmp_path: Path) -> None:
     config = text(tmp_path / "text", max_tokens=60, problems="refuse")
     write(tmp_path / "text", "train", [*TRAIN, *BAD])

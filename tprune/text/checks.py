@@ -18,8 +18,8 @@ def pairs(split: Segments, held_out: Sequence[Segments] = ()) -> Found:
 
     Args:
         split: The pairs to look at.
-        held_out: Validation and test text, for the training split: a pair either side of which
-            stands in there as a whole would be tested on what was trained.
+        held_out: Validation and test text for the training split, test text for the validation split: a pair either
+            side of which stands in there as a whole would be tested on what was trained, or chosen by.
     """
     found: Found = {"empty": [], "identical": [], "duplicate": [], "held_out": []}
     sources = {text for other in held_out for text in other.source}
@@ -93,20 +93,27 @@ def report(split: Segments, found: Found, lengths: NDArray[np.int32], dropped: b
 
 
 def told(name: str, part: Mapping[str, Any]) -> str | None:
-    """What became of a split's pairs, in a line; None where all were kept.
+    """What became of a split's pairs, in a line; None where all were kept and none is known from the tests.
 
     Args:
         name: The split.
         part: Its part of `checks.json`.
     """
     if not part["dropped"]:
-        return None
+        known = part["problems"].get("held_out")
+        return known and (
+            f"{name}: {known['count']} of {part['read']} pairs are known from a test split ({_lines(known)}): what is "
+            "chosen by them is tested on them"
+        )
     problems = []
     for kind, entry in part["problems"].items():
-        more = " …" if entry["count"] > len(entry["first_lines"]) else ""
         if kind not in KEPT:
-            problems.append(f"{entry['what']}: {entry['count']} ({numbered(entry['first_lines'])}{more})")
+            problems.append(f"{entry['what']}: {entry['count']} ({_lines(entry)})")
     return f"{name}: {part['kept']} of {part['read']} pairs kept; {'; '.join(problems)}"
+
+
+def _lines(entry: Mapping[str, Any]) -> str:
+    return numbered(entry["first_lines"]) + (" …" if entry["count"] > len(entry["first_lines"]) else "")
 
 
 KEPT = ("stripped",)  # problems of pairs that stay

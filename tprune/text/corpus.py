@@ -146,7 +146,9 @@ def prepare(config: Text, out: Path, *, tokenizer: Path | None = None, force: bo
         splits = sources.read(config)
         train = splits[config.train]
         held_out = [split for name, split in splits.items() if name != config.train]
-        found = {name: checks.pairs(split, held_out if name == config.train else ()) for name, split in splits.items()}
+        tests = [splits[name] for name in config.test if name != config.valid]
+        known = {config.train: held_out, config.valid: tests}
+        found = {name: checks.pairs(split, known.get(name, ())) for name, split in splits.items()}
         usable = checks.kept(train, found[config.train])
         if not usable:
             checks.refuse(config.train, found[config.train], "no pair is left to train on: correct the text")

@@ -114,6 +114,9 @@ class Tokenizer:
         folder = path.parent if path.name == "tokenizer.json" else path
         if not folder.is_dir():
             raise InputError("no such tokenizer", where=path, wanted="a folder with a tokenizer", fix="check the path")
+        if not files(folder):
+            fix = "give a model's folder, or CORPUS/tokenizer"
+            raise InputError("no tokenizer here", where=path, wanted="tokenizer.json or a family's own files", fix=fix)
         try:
             backend = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
             if hasattr(backend, "src_lang"):
