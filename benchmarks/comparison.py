@@ -19,7 +19,6 @@ from tprune.benchmarks.quality import Output
 from tprune.benchmarks.ratios import timed_fields
 from tprune.benchmarks.record import DENSE, Row
 from tprune.delivery_config import PYTORCH, Bench
-from tprune.errors import InputError
 from tprune.export import description, runtime
 from tprune.model import checkpoint
 from tprune.model.decode import one_by_one
@@ -60,22 +59,10 @@ def compare(
         settings: Threads, sentences, least rounds and seconds.
         scratch: Folder of these models, text and settings alone.
         tell: Gets a line before each part.
-
-    Raises:
-        InputError: An engine has no dense model to compare with.
     """
     by_engine: dict[str, dict[Variant, Artifact]] = {}
     for (engine, precision, model), entry in entries.items():
         by_engine.setdefault(engine, {})[precision, model] = entry
-    lacking = [engine for engine, models in by_engine.items() if DENSE not in {model for _, model in models}]
-    if lacking:
-        raise InputError(
-            "nothing to compare with",
-            where=", ".join(lacking),
-            got=f"a dense model for {', '.join(sorted({*by_engine} - {*lacking})) or 'no engine'}",
-            wanted="one for each engine that has a pruned model",
-            fix="give the dense model as a bundle of that engine: `tprune export DENSE --engine …`",
-        )
     threads = torch.get_num_threads()
     try:
         for engine, made in by_engine.items():

@@ -223,6 +223,13 @@ def open_table(path: Path) -> Artifact:
     Raises:
         ArtifactError: Neither.
     """
+    if path.is_dir() and not (path / artifact.MANIFEST).exists():
+        raise ArtifactError(
+            "no latency table",
+            where=path,
+            wanted="what `tprune table` has written, or its JSON file",
+            fix="give one of these",
+        )
     if not path.is_file():
         return artifact.read(path, KIND)
     read(path)

@@ -59,6 +59,7 @@ def export(
     precision: str = "fp32",
     sentences: Sequence[Sequence[int]] | None = None,
     shortlist: Artifact | None = None,
+    languages: tuple[str, str] | None = None,
     force: bool = False,
 ) -> Artifact:
     """Make a bundle of a model, verified against it.
@@ -73,6 +74,7 @@ def export(
         precision: fp32, int8 or, for ONNX Runtime, int8-block; see `tprune.export.quantize`.
         sentences: Source token ids to verify with, the over-long are left out; None: random ones.
         shortlist: Artifact of kind shortlist; the translations then use its candidates only.
+        languages: What it translates from and into, where that is known.
         force: Replace an existing bundle.
 
     Raises:
@@ -120,6 +122,7 @@ def export(
             search=asdict(search),
             tokenizer=copy_files(model_dir, partial),
             shortlist=None if fitted is None else shortlists.FILE,
+            languages=languages,
         )
         parity = verify(model, ENGINES[engine](bundle, 1), bundle, chosen, fitted)
         write(bundle.model_copy(update={"parity": parity}))

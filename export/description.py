@@ -52,6 +52,8 @@ class Bundle(Section):
     """The tokenizer's files."""
     shortlist: str | None = None
     """File of the shortlist whose candidates the graphs take, see `tprune.export.shortlist`; None: none."""
+    languages: tuple[str, str] | None = None
+    """Source and target language of the corpus that it was exported with; None: without one, or not said yet."""
     parity: Mapping[str, Any] | None = None
     """How far the engine's output is from the model's, see `tprune.export.verify`."""
 
@@ -102,7 +104,7 @@ class Bundle(Section):
 
 def write(bundle: Bundle) -> None:
     """Write `bundle.json` into the bundle's directory."""
-    absent = {"shortlist"} if bundle.shortlist is None else set()
+    absent = {name for name in ("shortlist", "languages") if getattr(bundle, name) is None}
     write_json(bundle.path / FILE, bundle.model_dump(mode="json", exclude=absent))
 
 

@@ -29,7 +29,7 @@ FLOORS = (
     ("learn", "sparsity", "export"),
     ("benchmarks",),
     ("android_runner",),
-    ("stage", "stages", "trim", "rounds", "recovery", "delivery", "ablation", "pipeline"),
+    ("stage", "stages", "trim", "rounds", "recovery", "entries", "delivery", "ablation", "pipeline"),
     ("options", "verbs", "delivery_verbs", "cli"),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -26,6 +26,7 @@ from tprune.benchmarks.record import DENSE, Row
 from tprune.benchmarks.report import write_report
 from tprune.benchmarks.suite import Job, Suite, jobs, load
 from tprune.config import Config
+from tprune.entries import Entry
 from tprune.entry import script
 from tprune.errors import InputError, TpruneError
 from tprune.json_file import read_json
@@ -56,7 +57,7 @@ class Made:
     """What a row is worth on the validation text, and its model and the dense one in every form that is timed."""
 
     validation: Artifact
-    entries: Mapping[delivery.Entry, Artifact]
+    entries: Mapping[Entry, Artifact]
 
 
 def run(

@@ -10,13 +10,11 @@ from tprune import artifact
 from tprune.artifact import Artifact
 from tprune.config import Config
 from tprune.delivery_config import Bench, DeviceBench, Export, Shortlist, Table
+from tprune.entries import Entry, require_dense, require_direction
 from tprune.errors import InputError
 from tprune.json_file import read_json, write_json
 from tprune.section import resolved
 from tprune.stage import Stage, stage
-
-Entry = tuple[str, str, str]
-"""Engine, precision and model name."""
 
 
 def shortlist(out: Path, text: Artifact, settings: Shortlist) -> Stage:
@@ -90,10 +88,10 @@ def bundle(
 
         if shortlist is not None:
             check_words(shortlist.path / shortlists.FILE, Tokenizer.load(model.path))
-        out.parent.mkdir(parents=True, exist_ok=True)
-        sentences = None
+        sentences = languages = None
         if text is not None:
             opened = open_corpus(text)
+            languages = opened.source, opened.target
             # in the model's own ids, which need not be those of the corpus
             sentences = Tokenizer.load(model.path).encode(opened.raw(opened.valid)[0])
         return room.export(
@@ -104,6 +102,7 @@ def bundle(
             precision=precision,
             sentences=sentences,
             shortlist=shortlist,
+            languages=languages,
             force=force,
         )
 
@@ -114,6 +113,9 @@ def bundle(
 def bench(out: Path, experiment: str, entries: Mapping[Entry, Artifact], text: Artifact, settings: Bench) -> Stage:
     """Latency and BLEU of dense and pruned models, by engine, precision and model name, on this machine."""
     from tprune.text.corpus import judged_by, open_corpus
+
+    require_dense(entries)
+    require_direction([*entries.values()], text)
 
     def make(partial_out: Path) -> None:
         from tprune.benchmarks import comparison, quality, record
@@ -144,6 +146,7 @@ def bench_devices(
     from tprune.android_runner.passes import Passes
     from tprune.text.corpus import judged_by, open_corpus
 
+    require_direction([*entries.values()], text)
     parents = {**{"/".join(key): made for key, made in entries.items()}, "corpus": text}
     passes, measured_on = Passes.of(out, parents, settings.device), list[str]()
 
@@ -195,6 +198,7 @@ def pack(out: Path, bundle: Artifact, text: Artifact, abi: str, settings: Device
     from tprune.text import plain_tokenizer
     from tprune.text.corpus import open_corpus
 
+    require_direction([bundle], text)
     said = description.read(bundle.path)
     job = Job(
         run_file.modes(said)[0],
@@ -263,27 +267,6 @@ def _times(table: Artifact | None, models: Mapping[str, Artifact]) -> dict[str, 
     for name, model in models.items():
         with contextlib.suppress(InputError):  # a plan that was not made with it may lie outside its grid
             found[name] = tables.by_component(opened, TPruneConfig.from_dict(checkpoint.read_config(model.path)))
-    return found
-
-
-def entries_of(given: Sequence[tuple[str, Artifact]]) -> dict[Entry, Artifact]:
-    """What checkpoints or bundles with these names are measured as.
-
-    Raises:
-        InputError: Two of one engine and precision have the same name.
-    """
-    found: dict[Entry, Artifact] = {}
-    for name, made in given:
-        said = {"engine": "pytorch", "precision": "fp32"} if made.kind == "model" else made.manifest["config"]
-        entry = str(said["engine"]), str(said["precision"]), name
-        if entry in found:
-            raise InputError(
-                "two models of one name",
-                where=made.path,
-                got=f"{' '.join(entry)}, as {found[entry].path}",
-                fix="rename one of the directories: results are told apart by it",
-            )
-        found[entry] = made
     return found
 
 

@@ -49,9 +49,9 @@ def export(
 def table(
     out: Annotated[Path, typer.Argument(help="Directory to write.")],
     like: Annotated[Path, typer.Option(help="The largest model that the table has to predict.")],
-    engine: Annotated[str, typer.Option(help="onnxruntime or executorch.")] = "onnxruntime",
-    precision: Annotated[str, typer.Option(help="fp32, int8 or, for ONNX Runtime, int8-block.")] = "fp32",
-    threads: Annotated[int, typer.Option(help="Threads of the engine.")] = 1,
+    engine: Annotated[str | None, typer.Option(help="onnxruntime (the default) or executorch.")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32 (the default), int8 or int8-block, as in export.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of the engine, by default 1.")] = None,
     corpus: Annotated[Path | None, typer.Option(help="Its validation sentences tell the lengths.")] = None,
     device: Annotated[str | None, typer.Option(help="Measure there instead: local, adb[:SERIAL] or ssh:HOST.")] = None,
     recipe: Recipe = None,
@@ -61,8 +61,8 @@ def table(
     """Measure what each component of a model costs on this machine or on a device, for `prune --speedup`."""
     from tprune import artifact, delivery
 
-    given = [f"table.engine={engine}", f"table.precision={precision}", f"table.threads={threads}"]
-    given += [] if device is None else [f"table.device={device}"]
+    flags = {"engine": engine, "precision": precision, "threads": threads, "device": device}
+    given = [f"table.{name}={value}" for name, value in flags.items() if value is not None]
     chosen, text = settings_of(recipe, [*given, *(overrides or [])]), maybe(corpus, "corpus")
     done(delivery.table(out, artifact.read(like, "model"), text, chosen.table, chosen.device).make(force).path)
 
@@ -85,6 +85,7 @@ def bench(
 ) -> None:
     """Latency and BLEU of dense and pruned models, in turn, on this machine or on devices."""
     from tprune import artifact, delivery
+    from tprune.entries import entries_of
 
     if sustained is not None and not device:
         raise InputError(
@@ -99,7 +100,7 @@ def bench(
         ("dense", artifact.read(dense, kind)),
         *((path.absolute().name, artifact.read(path, kind)) for path in pruned),
     ]
-    entries = delivery.entries_of(given)
+    entries = entries_of(given)
     stage = (
         delivery.bench_devices(out, chosen.name, entries, text, chosen, device)
         if device

@@ -12,6 +12,7 @@ from tprune.artifact import Artifact, read
 from tprune.benchmarks.record import DENSE, DISTILLED
 from tprune.config import PENALTY_NORMS, Config
 from tprune.delivery_config import MEASURE, PRECISIONS, PYTORCH, Export
+from tprune.entries import Entry
 from tprune.errors import InputError
 from tprune.settings import STAGES
 from tprune.stage import Stage
@@ -70,11 +71,6 @@ def run(config: Config, out: Path, tell: Tell, until: str = "report") -> Artifac
     lessons = text
     if "distill" in steps and config.distill.on:
         last = lessons = settle(recovery.distill(out / "distilled", dense, text, config.distill), tell)
-    if "recover" in steps and config.distill.on and config.distill.dense:
-        # what the data brings without any pruning: not to be counted as pruning's
-        models[DISTILLED] = settle(
-            recovery.recover(out / DISTILLED, dense, dense, lessons, config.recovery, out / "logs" / DISTILLED), tell
-        )
     plans: dict[str, Artifact] = {}
     table, seed = None, config.learn.seed
     for target in config.targets if "recover" in steps else ():
@@ -99,6 +95,10 @@ def run(config: Config, out: Path, tell: Tell, until: str = "report") -> Artifac
             ),
             tell,
         )
+    if "recover" in steps and config.distill.on and config.distill.dense:
+        # what the data brings without any pruning, not to be counted as pruning's; no target waits for it
+        taught = recovery.recover(out / DISTILLED, dense, dense, lessons, config.recovery, out / "logs" / DISTILLED)
+        models = {DENSE: dense, DISTILLED: settle(taught, tell), **models}
     if "bundles" in steps:
         entries = bundles(config, out, models, text, tell)
         last = [*entries.values()][-1]
@@ -114,7 +114,7 @@ def run(config: Config, out: Path, tell: Tell, until: str = "report") -> Artifac
 
 def bundles(
     config: Config, out: Path, models: Mapping[str, Artifact], text: Artifact, tell: Tell
-) -> dict[delivery.Entry, Artifact]:
+) -> dict[Entry, Artifact]:
     """Everything that a benchmark can run, by engine, precision and name: the models, and bundles in `out`."""
     entries = {("pytorch", "fp32", name): model for name, model in models.items()}
     for engine, precision in _forms(config.export):

@@ -75,7 +75,6 @@ def convert(out: Path, source: str, languages: tuple[str, str] | None) -> Stage:
     inputs = room.inputs(source, languages)
 
     def make(force: bool) -> Artifact:
-        out.parent.mkdir(parents=True, exist_ok=True)
         return room.convert(source, out, force=force, languages=languages)
 
     return Stage("convert", out, artifact.fingerprint("model", inputs, {}), make)

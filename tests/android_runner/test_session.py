@@ -14,7 +14,7 @@ from tests.android_runner.contestants import BENCH, QUICK, Given, open_session, 
 from tests.android_runner.phones import Desk, board, desk, starts_of, until
 from tests.artifacts import error_of
 from tests.command import tprune
-from tprune import delivery
+from tprune import entries
 from tprune.android_runner import cold_starts, execution, journal, links, measurement
 from tprune.android_runner import device as devices
 from tprune.android_runner.build import Runner
@@ -248,8 +248,8 @@ def test_what_has_no_baseline_is_refused(given: Given, tmp_path: Path) -> None:
 
 def test_two_bundles_of_one_name_are_refused(given: Given) -> None:
     dense, small = given.bundles["dense"], given.bundles["small"]
-    assert [*delivery.entries_of([("dense", dense), ("small", small)])] == [*given.entries]
-    error = error_of(delivery.entries_of, [("dense", dense), ("dense", small)])
+    assert [*entries.entries_of([("dense", dense), ("small", small)])] == [*given.entries]
+    error = error_of(entries.entries_of, [("dense", dense), ("dense", small)])
     assert error == (
         f"{small.path}: two models of one name · got onnxruntime fp32 dense, as {dense.path} · "
         "rename one of the directories: results are told apart by it"
