@@ -32,7 +32,6 @@ def _of_rows(form: Callable[[Iterable[Row]], list[Table]]) -> Callable[[Path], l
 
 SECTIONS: Mapping[str, tuple[str, Callable[[Path], list[Table]]]] = {
     "summary": (".", _of_rows(_summary)),
-    "earlier summary": ("earlier", _of_rows(_summary)),
     "results": (".", _of_rows(_real)),
     "synthetic": (".", _of_rows(_synthetic)),
     "earlier": ("earlier", _of_rows(engine_tables)),

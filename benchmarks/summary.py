@@ -1,4 +1,4 @@
-"""The measured models at a glance: one line for each, with its speedup in every engine, precision and search."""
+"""The measured models at a glance: one line for each, with its speedup in every engine and precision."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,15 +9,14 @@ from tprune.benchmarks.standings import timed
 from tprune.benchmarks.text_table import Table
 from tprune.delivery_config import PRECISIONS
 
-GREEDY = "greedy"
-Column = tuple[str, str, str]
-"""Search, engine and precision."""
+Column = tuple[str, str]
+"""Engine and precision."""
 Line = tuple[str, str, int | None]
 """Experiment, model and seed."""
 
 
 def summary_tables(rows: Iterable[Row]) -> list[Table]:
-    """One table for each test set, number of threads and machine, with the intervals and BLEUs left to other tables.
+    """One table for each test set, search, number of threads and machine; intervals and most BLEUs are in other tables.
 
     BLEU and its loss are those of the first column in which the model was measured. Each experiment has its own dense
     model, whose other precisions stand in its line.
@@ -26,7 +25,7 @@ def summary_tables(rows: Iterable[Row]) -> list[Table]:
     for row in rows:
         if timed(row) and row.latency_ms is not None:
             threads = f"{row.threads} thread{'' if row.threads == 1 else 's'}"
-            groups[f"{row.dataset} {row.split}, {threads}, {place(row)}"].append(row)
+            groups[f"{row.dataset} {row.split}, {row.decode}, {threads}, {place(row)}"].append(row)
     return [_table(title, members) for title, members in groups.items()]
 
 
@@ -49,7 +48,7 @@ def _table(title: str, rows: Sequence[Row]) -> Table:
 
     return Table(
         title,
-        ("Experiment", "Plan", "BLEU", "BLEU loss", *map(_name, columns)),
+        ("Experiment", "Plan", "BLEU", "BLEU loss", *map(" ".join, columns)),
         (False, False, *(True for _ in range(2 + len(columns)))),
         tuple(
             (line[0], _said(line, models[line[:2]] > 1), *_cells(lines[line], columns))
@@ -79,15 +78,10 @@ def _ratio(row: Row | None) -> str:
 
 
 def _column(row: Row) -> Column:
-    return row.decode, row.engine, row.precision
+    return row.engine, row.precision
 
 
-def _rank(column: Column) -> tuple[bool, str, int, str, str]:
-    search, engine, precision = column
+def _rank(column: Column) -> tuple[int, str, str]:
+    engine, precision = column
     known = list(PRECISIONS)
-    return search != GREEDY, search, known.index(engine) if engine in known else -1, engine, precision
-
-
-def _name(column: Column) -> str:
-    search, engine, precision = column
-    return f"{engine} {precision}" + ("" if search == GREEDY else f", {search}")
+    return known.index(engine) if engine in known else -1, engine, precision

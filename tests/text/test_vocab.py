@@ -162,7 +162,7 @@ def test_unknown_language(tmp_path: Path) -> None:
 def test_no_tokenizer(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="none: no such tokenizer · wanted a folder"):
         Tokenizer.load(tmp_path / "none")
-    with pytest.raises(InputError, match="no tokenizer here · wanted tokenizer.json .* give a model's folder"):
+    with pytest.raises(InputError, match=r"no tokenizer here · wanted tokenizer.json .* give a model's folder"):
         Tokenizer.load(tmp_path)
     OURS["bpe"].save(tmp_path / "cut")
     whole = (tmp_path / "cut" / "tokenizer.json").read_text()
