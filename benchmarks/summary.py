@@ -34,7 +34,7 @@ def _table(title: str, rows: Sequence[Row]) -> Table:
     lines: dict[Line, dict[Column, Row]] = defaultdict(dict)
     for row in rows:
         lines[row.experiment, row.model, None if row.dense else row.seed][_column(row)] = row
-    experiments = list(dict.fromkeys(row.experiment for row in rows))
+    experiments = sorted({row.experiment for row in rows})
     models = Counter((experiment, model) for experiment, model, _ in lines)
 
     slowest: dict[tuple[str, str], float] = {}

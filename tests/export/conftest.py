@@ -110,7 +110,7 @@ class Bundles:
     def __call__(self, model: str, engine: str) -> Path:
         out = self.root / f"{model}-{engine}"
         if not out.exists():
-            export(self.models[model], out, engine, SETTINGS)
+            export(self.models[model], out, engine, SETTINGS, languages=("en", "de"))
         return out
 
 
