@@ -38,6 +38,8 @@ from tprune.text.corpus import open_corpus
 
 SENTENCES, LONGEST = 10, 48
 DRAWS = (1, 2, 3)
+SHARE = 0.5
+"""Of the steps that moved weights take over an edge, what another processor may. It takes 0.4 to 5 % of all, they 65 to 70."""
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +137,7 @@ def away_from(
     logits: Sequence[NDArray[np.float32]],
     folder: Path,
 ) -> NDArray[np.float32]:
-    """What the last bit of every weight does at every step, on this processor."""
+    """What the last bits of every weight do at every step, on this processor."""
     beside = moved(said, folder / f"moved-{seed}", seed)
     return distances(logits, [forced(beside, *pair) for pair in zip(sentences, tokens, strict=True)])
 
@@ -185,8 +187,8 @@ def test_the_same_tokens_and_logits_on_arm64(
         if precision == "fp32":
             assert away.max() <= 1e-5
         else:
-            # no further from this processor than that is from itself when every weight's last bit is moved
-            assert (away > 1e-5).mean() <= 2 * (noise > 1e-5).mean()
+            # no further from this processor than that is from itself when every weight's last bits are moved
+            assert (away > 1e-5).mean() <= SHARE * (noise > 1e-5).mean()
             assert away.max() <= 2 * noise.max()
 
 
