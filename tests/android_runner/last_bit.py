@@ -21,7 +21,7 @@ from tprune.model.search import Search
 
 LAST = 16
 """Numbers by which a weight is moved. An edge is rarely near: by one number, ten sentences may cross none at all, and
-as a measure for another ten that is nothing. By sixteen, two steps in three are beyond one; a defect moves every one."""
+as a measure for another ten that is nothing. By sixteen, two steps in three are beyond one; a defect moves each."""
 
 SCALES = 64
 """A tensor of fewer elements, or one that is called so, may be a scale of quantized weights: no last bit of a sum."""

@@ -39,7 +39,7 @@ from tprune.text.corpus import open_corpus
 SENTENCES, LONGEST = 10, 48
 DRAWS = (1, 2, 3)
 SHARE = 0.5
-"""Of the steps that moved weights take over an edge, what another processor may. It takes 0.4 to 5 % of all, they 65 to 70."""
+"""How much of the share of steps that moved weights take over an edge (0.65) another processor may: it takes ≤ 0.05."""
 
 
 @pytest.fixture(scope="module")
