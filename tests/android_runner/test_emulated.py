@@ -30,9 +30,10 @@ from tprune.config import Architecture, Learn, Recovery, Target, Text
 from tprune.delivery_config import Export
 from tprune.export import description
 from tprune.export.description import Bundle
-from tprune.export.runtime import open_bundle
+from tprune.export.runtime import ENGINES, open_bundle
 from tprune.learn.evaluate import greedy_bleu
 from tprune.model import checkpoint
+from tprune.model.decode import one_by_one
 from tprune.model.search import Search
 from tprune.text.corpus import open_corpus
 
@@ -190,6 +191,18 @@ def test_the_same_tokens_and_logits_on_arm64(
             # no further from this processor than that is from itself when every weight's last bits are moved
             assert (away > 1e-5).mean() <= SHARE * (noise > 1e-5).mean()
             assert away.max() <= 2 * noise.max()
+
+
+def test_the_measure_of_int8_tells_another_arithmetic(
+    pruned: Mapping[str, Artifact], bundles: Callable[..., Artifact], tmp_path: Path
+) -> None:
+    said, other = (description.read(bundles(precision).path) for precision in ("int8", "int8-block"))
+    sentences = quality.spread(open_corpus(pruned["corpus"]), SENTENCES)
+    translate = one_by_one(ENGINES[said.engine](said, 1), Search(**said.search))
+    tokens = [translate(ids) for ids in sentences]
+    logits, others = ([forced(one, *pair) for pair in zip(sentences, tokens, strict=True)] for one in (said, other))
+    noise = away_from(said, DRAWS[0], sentences, tokens, logits, tmp_path)
+    assert (distances(logits, others) > 1e-5).mean() > 1.5 * SHARE * (noise > 1e-5).mean()
 
 
 @pytest.mark.slow
